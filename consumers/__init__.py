@@ -1,0 +1,1 @@
+"""Records in: sources, decoding, dead letters, the task buffer. Knows Kafka and bytes only."""

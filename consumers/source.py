@@ -1,0 +1,93 @@
+"""The contract between the daemon and whatever delivers records: the stream log, or Kafka."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from teacherd.consumers.record import OffsetRange, Partition, Record
+
+
+class SourceError(Exception):
+    """The source cannot deliver for now; the call may be repeated after a pause."""
+
+
+class RecordsLostError(Exception):
+    """Records that were promised are gone (retention, truncation): never retried, never skipped silently."""
+
+    def __init__(self, lost: OffsetRange, reason: str) -> None:
+        topic, number = lost.partition
+        super().__init__(f"{topic}/{number} offsets [{lost.start}, {lost.end}) are gone: {reason}")
+        self.lost = lost
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What one partition still holds beyond the source's position."""
+
+    records: int
+    oldest_timestamp_ms: int | None
+    """Timestamp of the first record beyond the position; None when there is none."""
+
+
+class Source(Protocol):
+    """Records in, places out.
+
+    A source is owned by one thread. It never sleeps beyond the timeout it is given, never drops a
+    record and never commits on its own: places live in the lineage log, `release` only tells the
+    source what is safely below them.
+    """
+
+    def partitions(self) -> Sequence[Partition]:
+        """Return the partitions that this process reads, known at this moment."""
+
+    def earliest(self) -> Mapping[Partition, int]:
+        """Return each partition's first offset that can still be read (its end, if it is empty)."""
+
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        """Move to these positions.
+
+        Raises:
+            RecordsLostError: Records at or after a position are no longer there.
+        """
+
+    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
+        """Return the next records, in offset order within each partition, and move past them.
+
+        Returns an empty sequence when nothing came within the timeout, or while paused.
+
+        Raises:
+            SourceError: For now there is no answer.
+            RecordsLostError: The next records were deleted before they were read.
+        """
+
+    def positions(self) -> Mapping[Partition, int]:
+        """Return for each partition the offset from which the next poll reads.
+
+        A range [start, end) has been read once the position is at or beyond its end: offsets may
+        have gaps, so a record's offset + 1 is only a lower bound.
+        """
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Record]:
+        """Yield the records of these ranges once more, in their order, without moving the positions.
+
+        What is no longer there is not yielded; the plan's count and digest find it out.
+        """
+
+    def pause(self) -> None:
+        """Let `poll` return nothing until `resume`."""
+
+    def resume(self) -> None:
+        """End a pause."""
+
+    def release(self, positions: Mapping[Partition, int]) -> None:
+        """Tell the source that nothing below these positions will be read again.
+
+        Called after the checkpoint that contains their effect. Retention never passes them.
+        """
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        """Return what lies beyond the position of each partition."""
+
+    def close(self) -> None:
+        """Give back files and connections; further calls are errors."""

@@ -1,0 +1,1 @@
+"""The process: configuration, lineage log, threads, endpoints, command line."""

@@ -1,0 +1,1 @@
+"""Learning and artifacts: networks, distillation, consolidation, teachers. Knows torch only."""
