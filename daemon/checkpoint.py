@@ -1,0 +1,134 @@
+"""Checkpoints: where the daemon stands, pinned to a place in the lineage log.
+
+Between tasks a checkpoint only names the head and the log it belongs to: the weights are in the
+head's version, and the next task starts from them. Inside a task it holds the learner's state too,
+so that a crash repeats seconds. A checkpoint is a folder that appears at once and never changes:
+`checkpoint.json`, and `learner.safetensors` inside a task.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from teacherd.daemon.durable import remove_temporaries, write_folder
+from teacherd.daemon.errors import StateError
+from teacherd.daemon.lineage_log import Pin
+
+CHECKPOINT_FORMAT = 1
+METADATA = "checkpoint.json"
+LEARNER = "learner.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What one checkpoint says."""
+
+    lineage: str
+    pin: Pin
+    head: int
+    task: int | None = None
+    """The task in progress, None between tasks."""
+    step: int = 0
+    """Optimizer steps of that task that are contained."""
+    learner_sha256: str | None = None
+    format: int = CHECKPOINT_FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint read back and verified."""
+
+    checkpoint: Checkpoint
+    learner_state: dict[str, Tensor] | None
+    path: Path
+
+
+_ADAPTER: TypeAdapter[Checkpoint] = TypeAdapter(Checkpoint)
+
+
+class CheckpointStore:
+    """Writes checkpoints into a directory and keeps the newest few."""
+
+    def __init__(self, directory: Path, *, keep: int) -> None:
+        self._directory = directory
+        self._keep = keep
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(directory)
+        except OSError as error:
+            raise StateError(directory, f"cannot be used: {error.strerror}") from error
+
+    def save(
+        self, checkpoint: Checkpoint, learner_state: Mapping[str, Tensor] | None = None
+    ) -> int:
+        """Write a checkpoint durably, then drop the oldest; return its size in bytes.
+
+        Raises:
+            StateError: The disk refused; earlier checkpoints are untouched.
+        """
+        number = max(self._numbers(), default=0) + 1
+        data = None if learner_state is None else safetensors.torch.save(dict(learner_state))
+        fields = asdict(checkpoint)
+        if data is not None:
+            fields["learner_sha256"] = hashlib.sha256(data).hexdigest()
+        metadata = json.dumps(fields, indent=1).encode()
+
+        def fill(folder: Path) -> None:
+            (folder / METADATA).write_bytes(metadata)
+            if data is not None:
+                (folder / LEARNER).write_bytes(data)
+
+        write_folder(self._path(number), fill, name="checkpoint")
+        for old in self._numbers()[: -self._keep]:
+            shutil.rmtree(self._path(old), ignore_errors=True)
+        return len(metadata) + len(data or b"")
+
+    def load_newest(self, on_unreadable: Callable[[StateError], None]) -> StoredCheckpoint | None:
+        """Return the newest checkpoint that can be verified, None where there is none at all.
+
+        Args:
+            on_unreadable: Told of each newer one that had to be passed over.
+
+        Raises:
+            StateError: There are checkpoints, and none of them is readable.
+        """
+        last_error = None
+        for number in reversed(self._numbers()):
+            try:
+                return self._load(self._path(number))
+            except StateError as error:
+                on_unreadable(error)
+                last_error = error
+        if last_error is not None:
+            raise last_error
+        return None
+
+    def _load(self, path: Path) -> StoredCheckpoint:
+        try:
+            checkpoint = _ADAPTER.validate_json((path / METADATA).read_bytes())
+            if checkpoint.format != CHECKPOINT_FORMAT:
+                raise StateError(path, f"has format {checkpoint.format}, not {CHECKPOINT_FORMAT}")
+            if checkpoint.learner_sha256 is None:
+                return StoredCheckpoint(checkpoint, None, path)
+            data = (path / LEARNER).read_bytes()
+            if hashlib.sha256(data).hexdigest() != checkpoint.learner_sha256:
+                raise StateError(
+                    path / LEARNER, "does not have the sha256 that it was written with"
+                )
+            return StoredCheckpoint(checkpoint, safetensors.torch.load(data), path)
+        except (OSError, ValidationError, SafetensorError) as error:
+            raise StateError(path, f"is unreadable: {error}") from error
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdecimal())
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:08d}"

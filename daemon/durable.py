@@ -1,0 +1,128 @@
+"""Durable writes: what returns is on the disk, and a crash leaves the old or the new, no mix.
+
+Every write goes temp file, flush, fsync, rename, fsync of the directory. Each point at which a
+crash could tell the difference is a named failpoint, so that a test can kill the process there.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from teacherd.daemon.errors import StateError
+
+T = TypeVar("T")
+
+TEMPORARY_PREFIX = ".tmp-"
+FAILPOINT_VARIABLE = "TEACHERD_FAILPOINT"
+
+
+class Failpoints:
+    """Kills the process with SIGKILL at the n-th passing of one named point, as a crash would.
+
+    The environment variable TEACHERD_FAILPOINT holds `name` or `name:n`; unset, nothing
+    happens.
+    """
+
+    def __init__(self, setting: str | None) -> None:
+        name, _, count = (setting or "").partition(":")
+        self._name = name
+        self._left = int(count or 1)
+
+    def reach(self, name: str) -> None:
+        """Pass the point `name`; does not return if this is the armed one."""
+        if name != self._name:
+            return
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+_failpoints = Failpoints(os.environ.get(FAILPOINT_VARIABLE))
+failpoint = _failpoints.reach
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file's content.
+
+    Raises:
+        StateError: The disk refused; the old content is untouched.
+    """
+    temporary = _temporary(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            failpoint(f"{path.name}.written")
+            file.flush()
+            os.fsync(file.fileno())
+        failpoint(f"{path.name}.synced")
+        temporary.replace(path)
+        failpoint(f"{path.name}.renamed")
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StateError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
+    """Make a folder appear at once, with all that `fill` puts into it; return what `fill` does.
+
+    Args:
+        path: Where it appears; must not exist yet.
+        fill: Writes plain files into the empty folder that it is given.
+        name: What the failpoints of this folder are called.
+
+    Raises:
+        StateError: The disk refused; nothing has appeared.
+    """
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir(parents=True)
+        result = fill(temporary)
+        failpoint(f"{name}.written")
+        for file in temporary.iterdir():
+            _sync_path(file)
+        sync_directory(temporary)
+        failpoint(f"{name}.synced")
+        temporary.rename(path)
+        failpoint(f"{name}.renamed")
+        sync_directory(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StateError(path, f"cannot be written: {error.strerror or error}") from error
+    return result
+
+
+def remove_temporaries(directory: Path) -> list[Path]:
+    """Remove what interrupted writes left in a directory, and return what it was."""
+    leftovers = sorted(directory.glob(f"{TEMPORARY_PREFIX}*"))
+    for path in leftovers:
+        remove(path)
+    return leftovers
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: a rename is not, until its directory is synced."""
+    _sync_path(path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}"
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

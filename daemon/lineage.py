@@ -1,0 +1,147 @@
+"""What the lineage log says: head, current, places, versions, the plan that is not finished.
+
+A fold over the entries, the same while appending and while reading them back, so that no second
+truth exists. It refuses an entry that does not follow from those before it.
+"""
+
+from dataclasses import dataclass
+
+from teacherd.consumers.record import Partition
+from teacherd.daemon.entries import (
+    ClosedRange,
+    Config,
+    Entry,
+    Open,
+    Outcome,
+    Plan,
+    Publish,
+    Runtime,
+    Skip,
+)
+
+
+class LineageError(Exception):
+    """An entry contradicts the log: ours to have prevented, so never caught to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """An accepted version, as the log names it."""
+
+    version: int
+    sha256: str
+    parent: int | None
+    task: int | None
+    """The task it learned; None for version 0."""
+
+
+class Lineage:
+    """The state that follows from the entries applied so far.
+
+    head: what the next task starts from. current: what is served, None before the first publish
+    entry. unpublished: accepted and to be served, but a crash came before its publish entry.
+    """
+
+    def __init__(self) -> None:
+        self.opening: Open | None = None
+        self.settings: Config | None = None
+        self.runtime: Runtime | None = None
+        self.head = 0
+        self.current: int | None = None
+        self.versions: dict[int, VersionRecord] = {}
+        self.places: dict[Partition, int] = {}
+        self.unfinished: Plan | None = None
+        self.num_tasks = 0
+        self.outcomes: dict[str, int] = {}
+        self.num_learned = 0
+        self.unpublished: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The lineage's id."""
+        if self.opening is None:
+            raise LineageError("the lineage is not open")
+        return self.opening.lineage
+
+    @property
+    def next_version(self) -> int:
+        """Number of the version that is accepted next."""
+        return max(self.versions) + 1
+
+    def apply(self, entry: Entry) -> None:
+        """Take one more entry into account.
+
+        Raises:
+            LineageError: It does not follow from those before it; nothing has changed.
+        """
+        if (self.opening is None) != isinstance(entry, Open):
+            raise LineageError(f"{entry.kind}: a lineage begins with one open entry")
+        match entry:
+            case Open():
+                self.opening = entry
+                self.versions[0] = VersionRecord(0, entry.sha256, None, None)
+            case Config():
+                self.settings = entry
+            case Runtime():
+                self.runtime = entry
+            case Plan():
+                self._apply_plan(entry)
+            case Outcome():
+                self._apply_outcome(entry)
+            case Publish():
+                self._require(entry.version in self.versions, f"publish of {entry.version}")
+                self.current = entry.version
+                self.unpublished = None
+            case Skip():
+                self._apply_skip(entry)
+
+    def _apply_plan(self, plan: Plan) -> None:
+        self._require(self.unfinished is None, f"plan {plan.task} before the last one's outcome")
+        self._require(plan.task == self.num_tasks + 1, f"plan {plan.task} is not the next task")
+        self._require(plan.head == self.head, f"plan {plan.task} starts from {plan.head}, no head")
+        for closed in plan.ranges:
+            self._require_contiguous(closed)
+        self.places |= {_partition(closed): closed.end for closed in plan.ranges}
+        self.unfinished = plan
+        self.num_tasks = plan.task
+
+    def _apply_outcome(self, outcome: Outcome) -> None:
+        plan = self.unfinished
+        if plan is None or plan.task != outcome.task:
+            raise LineageError(f"outcome of task {outcome.task}, which has no open plan")
+        if outcome.result == "accepted":
+            self._require(outcome.version == self.next_version, "accepted version is not the next")
+            if outcome.version is None or outcome.sha256 is None:
+                raise LineageError("an accepted outcome names version and sha256")
+            self.versions[outcome.version] = VersionRecord(
+                outcome.version, outcome.sha256, self.head, plan.task
+            )
+            self.head = outcome.version
+            self.unpublished = outcome.version if outcome.should_publish else None
+            self.num_learned += plan.num_instances
+        self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
+        self.unfinished = None
+
+    def _apply_skip(self, skip: Skip) -> None:
+        partition = _partition(skip)
+        place = self.places.get(partition)
+        self._require(place in (None, skip.start), f"skip of {partition} not at its place {place}")
+        self._require(skip.start < skip.end, f"skip of {partition} is empty")
+        self.places[partition] = skip.end
+
+    def _require_contiguous(self, closed: ClosedRange) -> None:
+        partition = _partition(closed)
+        place = self.places.get(partition)
+        self._require(
+            place in (None, closed.start),
+            f"range of {partition} starts at {closed.start}, its place is {place}",
+        )
+        self._require(closed.start <= closed.end, f"range of {partition} ends before it starts")
+
+    def _require(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 (reads as a sentence)
+        if not holds:
+            raise LineageError(otherwise)
+
+
+def _partition(place: ClosedRange | Skip) -> Partition:
+    return Partition(place.topic, place.partition)

@@ -1,0 +1,164 @@
+"""The lineage log: one append-only file of entries, durable before they take effect.
+
+Each line is JSON with a sequence number and the sha256 of the line before it chained with its own
+content, so that one hash stands for the whole log up to there. Whether an entry makes sense after
+those before it is the business of daemon/lineage.py.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from teacherd.daemon.durable import failpoint, sync_directory
+from teacherd.daemon.entries import ENTRY, Entry
+from teacherd.daemon.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A place in the log that something else relies on."""
+
+    num_entries: int
+    chain: str
+    """sha256 chained over the first num_entries lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry with its place in the log."""
+
+    sequence: int
+    written_at: str
+    entry: Entry
+
+
+class LineageLog:
+    """Reads the whole log once, verified, then appends to it.
+
+    Args:
+        path: The file; made when missing.
+        now: ISO 8601 time in UTC, for people: nothing is decided by it.
+        pinned: Number of entries that a checkpoint relies on. A torn last line beyond them is what
+            a crash in `append` leaves, and is cut off.
+
+    Raises:
+        StateError: The log is damaged in any other way, or cannot be read.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], str], pinned: int = 0) -> None:
+        self.path = path
+        self._now = now
+        self._chains = [""]
+        self.entries: list[LoggedEntry] = []
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+            sync_directory(path.parent)
+            data = path.read_bytes()
+        except OSError as error:
+            raise StateError(path, f"cannot be opened: {error.strerror}") from error
+        self._size = self._read(data)
+        if self._size < len(data):
+            self._cut_torn_tail(data, pinned)
+
+    @property
+    def pin(self) -> Pin:
+        """Where the log ends now."""
+        return Pin(len(self.entries), self._chains[-1])
+
+    def contains(self, pin: Pin) -> bool:
+        """Tell whether this log, as it was at the pin, is the beginning of what it is now."""
+        return pin.num_entries < len(self._chains) and self._chains[pin.num_entries] == pin.chain
+
+    def append(self, entry: Entry) -> LoggedEntry:
+        """Add one entry; when this returns, it has reached the disk.
+
+        Raises:
+            StateError: It has not; the log is as it was.
+        """
+        logged = LoggedEntry(len(self.entries), self._now(), entry)
+        body = _canonical(logged)
+        chain = _chain(self._chains[-1], body)
+        line = f'{body[:-1]},"chain":"{chain}"}}\n'.encode()
+        kind = entry.kind
+        failpoint(f"{kind}.before")
+        try:
+            half = len(line) // 2
+            _write_all(self._descriptor, line[:half])
+            failpoint(f"{kind}.torn")
+            _write_all(self._descriptor, line[half:])
+            failpoint(f"{kind}.written")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._size)
+            raise StateError(self.path, f"cannot be appended to: {error.strerror}") from error
+        failpoint(f"{kind}.appended")
+        self._size += len(line)
+        self._chains.append(chain)
+        self.entries.append(logged)
+        return logged
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _read(self, data: bytes) -> int:
+        """Take in every whole, valid line; return the number of bytes that they are."""
+        size = 0
+        for line in data.splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                logged, chain = self._parse(line)
+            except (ValueError, KeyError, TypeError):
+                break
+            self.entries.append(logged)
+            self._chains.append(chain)
+            size += len(line)
+        return size
+
+    def _parse(self, line: bytes) -> tuple[LoggedEntry, str]:
+        fields = json.loads(line)
+        chain = fields.pop("chain")
+        logged = LoggedEntry(fields.pop("sequence"), fields.pop("at"), _entry(fields))
+        body = line.rstrip(b"\n").decode().removesuffix(f',"chain":"{chain}"}}') + "}"
+        if logged.sequence != len(self.entries) or chain != _chain(self._chains[-1], body):
+            raise ValueError("broken chain")
+        return logged, chain
+
+    def _cut_torn_tail(self, data: bytes, pinned: int) -> None:
+        line_number = len(self.entries) + 1
+        is_last = b"\n" not in data[self._size :].rstrip(b"\n")
+        if not is_last or data.endswith(b"\n") or len(self.entries) < pinned:
+            raise StateError(
+                self.path,
+                f"line {line_number} is damaged, and it is no torn last line: restore the state "
+                "directory from a backup; nothing was changed",
+            )
+        os.ftruncate(self._descriptor, self._size)
+        os.fsync(self._descriptor)
+
+
+def _entry(fields: dict[str, object]) -> Entry:
+    try:
+        return ENTRY.validate_python(fields)
+    except ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def _canonical(logged: LoggedEntry) -> str:
+    fields = {"sequence": logged.sequence, "at": logged.written_at, **asdict(logged.entry)}
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+
+
+def _chain(previous: str, body: str) -> str:
+    return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

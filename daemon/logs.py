@@ -1,0 +1,59 @@
+"""Structured logs: events with fields, JSON off a terminal, key=value on one."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import IO, Literal
+
+import structlog
+from structlog.typing import Processor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggingConfig:
+    """How the process writes its log, which goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe events that are written."""
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, JSON elsewhere."""
+
+
+def configure_logs(config: LoggingConfig, *, stream: IO[str] | None = None) -> None:
+    """Send structlog's and the standard library's events to one stream in one format."""
+    stream = stream or sys.stderr
+    as_text = config.format == "text" or (config.format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        if as_text
+        else structlog.processors.JSONRenderer(default=str)
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    set_level(config.level)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def set_level(level: str) -> None:
+    """Change the least severe level that is written."""
+    logging.getLogger().setLevel(level.upper())

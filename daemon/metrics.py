@@ -1,0 +1,151 @@
+"""Every metric that the daemon exports, declared once, and the small pieces that set them.
+
+Base units, no ids in labels; docs/metrics.md says what each means to an operator.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+PARTITION = ("topic", "partition")
+_TASK_BUCKETS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+_STEP_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+_DURATION_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
+
+
+class Metrics:
+    """The daemon's metrics on a registry of their own, so that two daemons can live in a test."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._declare_intake()
+        self._declare_tasks()
+        self._declare_learning()
+        self._declare_quality()
+        self._declare_publishing()
+
+    def exposition(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(f"teacherd_{name}", text, tuple(labels), registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        return Gauge(f"teacherd_{name}", text, tuple(labels), registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
+        return Histogram(f"teacherd_{name}", text, buckets=tuple(buckets), registry=self.registry)
+
+    def _declare_intake(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.records_consumed = counter(
+            "records_consumed_total", "Records read from the source.", PARTITION
+        )
+        self.record_bytes = counter("record_bytes_total", "Bytes of the values of records read.")
+        self.records_rejected = counter(
+            "records_rejected_total", "Records that were no instance.", ["reason"]
+        )
+        self.dead_letters = counter(
+            "dead_letters_total", "Records written to the dead letters.", ["reason"]
+        )
+        self.lag_records = gauge(
+            "consumer_lag_records", "Records of the partition not read yet.", PARTITION
+        )
+        self.lag_seconds = gauge(
+            "consumer_lag_seconds", "Age of the oldest record that is not decided yet."
+        )
+        self.intake_paused = gauge(
+            "intake_paused", "1 while the buffer is full and nothing is read."
+        )
+        self.source_failures = counter(
+            "source_failures_total", "Polls of the source that failed and were tried again."
+        )
+        self.last_poll = gauge(
+            "last_poll_timestamp_seconds", "When the source last answered a poll."
+        )
+
+    def _declare_tasks(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.buffer_records = gauge("buffer_records", "Records in the task buffer.")
+        self.buffer_capacity = gauge("buffer_capacity_records", "Records that the buffer can hold.")
+        self.buffer_bytes = gauge("buffer_bytes", "Bytes of the decoded instances in the buffer.")
+        self.task_records = self._histogram("task_records", "Records per task.", _TASK_BUCKETS)
+        self.tasks = counter("tasks_total", "Tasks by what became of them.", ["outcome"])
+        self.task_trigger = counter("task_trigger_total", "Tasks by why they were cut.", ["cause"])
+
+    def _declare_learning(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.step_duration = self._histogram(
+            "train_step_duration_seconds", "Duration of one optimizer step.", _STEP_BUCKETS
+        )
+        self.task_duration = self._histogram(
+            "task_duration_seconds", "From plan to decided outcome.", _DURATION_BUCKETS
+        )
+        self.task_progress = gauge(
+            "task_progress_ratio", "Share of the running task's steps that are done; 0 between."
+        )
+        self.instances_learned = counter(
+            "instances_learned_total", "Instances of accepted tasks, in the life of the process."
+        )
+        self.loss = gauge("loss", "Mean over the last epoch of the last task.", ["component"])
+        self.nonfinite_losses = counter(
+            "nonfinite_losses_total", "Steps that were not taken because of NaN or infinity."
+        )
+        self.gpu_memory = gauge("gpu_memory_bytes", "Memory allocated on the device; 0 on a CPU.")
+        self.consolidations = counter("consolidations_total", "Times the teacher was consolidated.")
+        self.teacher_retain = gauge(
+            "teacher_retain_ratio", "Share of the old teacher left after the last task."
+        )
+
+    def _declare_quality(self) -> None:
+        gauge = self._gauge
+        self.accuracy = gauge(
+            "accuracy_ratio", "Accuracy on an evaluation set.", ["split", "model"]
+        )
+        self.forgetting = gauge(
+            "forgetting_ratio",
+            "Accuracy of version 0 on the evaluation set less that of the teacher.",
+            ["holdout"],
+        )
+        self.promotion = gauge(
+            "performance_promotion_ratio",
+            "Accuracy of the teacher less that of version 0 on the evaluation set.",
+            ["holdout"],
+        )
+        self.outer = gauge(
+            "outer_ratio", "Share of the last task that the teacher got wrong before learning it."
+        )
+
+    def _declare_publishing(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.teacher_version = gauge("teacher_version", "The version that is served.")
+        self.teacher_info = gauge(
+            "teacher_info", "1 for the served version.", ["version", "sha256", "architecture"]
+        )
+        self.teacher_age = gauge("teacher_age_seconds", "Since the served version was published.")
+        self.freshness = gauge(
+            "freshness_seconds",
+            "From the event time of the newest instance that the served teacher learned, to now.",
+        )
+        self.promotions = counter("promotions_total", "Candidates by verdict.", ["result"])
+        self.checkpoint_duration = gauge(
+            "checkpoint_duration_seconds", "How long the last checkpoint took."
+        )
+        self.checkpoint_size = gauge("checkpoint_size_bytes", "Size of the last checkpoint.")
+        self.checkpoint_success = gauge(
+            "checkpoint_last_success_timestamp_seconds", "When the last checkpoint was durable."
+        )
+        self.checkpoint_failures = counter(
+            "checkpoint_failures_total", "Checkpoints that could not be written."
+        )
+        self.build_info = gauge("build_info", "1.", ["version", "torch", "cuda"])
+        self.reload_successful = gauge(
+            "config_last_reload_successful", "1 if the last configuration read was taken over."
+        )

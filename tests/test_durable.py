@@ -1,0 +1,120 @@
+"""Durable writes: the old content or the new one, at every point at which a process can die."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from teacherd.daemon.durable import (
+    FAILPOINT_VARIABLE,
+    Failpoints,
+    remove_temporaries,
+    write_file,
+    write_folder,
+)
+from teacherd.daemon.errors import StateError
+
+WRITE_FILE = """
+import sys
+from pathlib import Path
+from teacherd.daemon.durable import write_file
+write_file(Path(sys.argv[1]) / "pointer", b"new")
+"""
+WRITE_FOLDER = """
+import sys
+from pathlib import Path
+from teacherd.daemon.durable import write_folder
+write_folder(Path(sys.argv[1]) / "v1", lambda f: (f / "a").write_bytes(b"new"), name="v")
+"""
+
+
+def run_until_failpoint(script: str, directory: Path, failpoint: str) -> int:
+    """Run a script that the failpoint kills; return its exit status."""
+    environment = {**os.environ, FAILPOINT_VARIABLE: failpoint}
+    command = [sys.executable, "-c", script, str(directory)]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "expected"),
+    [("pointer.written", b"old"), ("pointer.synced", b"old"), ("pointer.renamed", b"new")],
+)
+def test_a_file_is_old_or_new_wherever_the_process_dies(
+    tmp_path: Path, failpoint: str, expected: bytes
+) -> None:
+    """The rename is the one moment at which the content changes."""
+    (tmp_path / "pointer").write_bytes(b"old")
+
+    status = run_until_failpoint(WRITE_FILE, tmp_path, failpoint)
+
+    assert -signal.SIGKILL == status
+    assert expected == (tmp_path / "pointer").read_bytes()
+
+    remove_temporaries(tmp_path)
+
+    assert ["pointer"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "expected"), [("v.written", False), ("v.synced", False), ("v.renamed", True)]
+)
+def test_a_folder_is_absent_or_whole_wherever_the_process_dies(
+    tmp_path: Path, failpoint: str, expected: bool
+) -> None:
+    """Nobody sees a half-written version."""
+    status = run_until_failpoint(WRITE_FOLDER, tmp_path, failpoint)
+
+    assert -signal.SIGKILL == status
+    assert expected == (tmp_path / "v1" / "a").is_file()
+
+    remove_temporaries(tmp_path)
+
+    assert (["v1"] if expected else []) == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_refused_write_leaves_the_old_content(tmp_path: Path) -> None:
+    """The error names the file; the temporary is gone."""
+    (tmp_path / "target").mkdir()
+
+    with pytest.raises(StateError, match="target"):
+        write_file(tmp_path / "target", b"new")
+
+    assert ["target"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_folder_whose_filling_fails_does_not_appear(tmp_path: Path) -> None:
+    """A disk that is full in the middle leaves nothing behind."""
+
+    def fill(folder: Path) -> None:
+        (folder / "a").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StateError, match="No space left"):
+        write_folder(tmp_path / "v1", fill, name="v")
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_only_the_armed_failpoint_kills() -> None:
+    """Without the variable, and at other points, nothing happens."""
+    Failpoints(None).reach("a")
+    armed = Failpoints("a:2")
+    armed.reach("b")
+    armed.reach("a")
+
+    with pytest.raises(SystemExit):
+        _reach_catching_signal(armed)
+
+
+def _reach_catching_signal(armed: Failpoints) -> None:
+    """Turn the kill of a child process into SystemExit."""
+    child = os.fork()
+    if child == 0:
+        armed.reach("a")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        raise SystemExit(os.WTERMSIG(status))

@@ -1,0 +1,129 @@
+"""The fold over entries: what follows from the log, and what is refused to enter it."""
+
+import pytest
+
+from teacherd.consumers.record import Partition
+from teacherd.daemon.entries import ClosedRange, Entry, Open, Outcome, Plan, Publish, Skip
+from teacherd.daemon.lineage import Lineage, LineageError
+
+OPEN = Open(lineage="a1", seed=7, sha256="00", classes=("cat", "dog"))
+PARTITION = Partition("t", 0)
+
+
+def plan(task: int, start: int, end: int, *, head: int = 0) -> Plan:
+    """Return a plan that closes one range of t/0."""
+    closed = ClosedRange(
+        topic="t", partition=0, start=start, end=end, count=end - start, digest="d"
+    )
+    return Plan(
+        task=task,
+        cause="count",
+        head=head,
+        seed=7,
+        epochs=1,
+        learning_rate=0.1,
+        num_instances=end - start,
+        ranges=(closed,),
+    )
+
+
+def accepted(task: int, version: int) -> Outcome:
+    """Return an outcome that makes a version the head."""
+    return Outcome(
+        task=task, result="accepted", version=version, sha256=f"{version:02}", should_publish=True
+    )
+
+
+def fold(*entries: Entry) -> Lineage:
+    """Apply entries to an empty lineage."""
+    lineage = Lineage()
+    for entry in entries:
+        lineage.apply(entry)
+    return lineage
+
+
+def test_a_finished_task_moves_head_current_and_place() -> None:
+    """Plan moves the place, outcome the head, publish what is served."""
+    lineage = fold(OPEN, Publish(version=0), plan(1, 0, 5), accepted(1, 1), Publish(version=1))
+
+    assert (1, 1) == (lineage.head, lineage.current)
+    assert {PARTITION: 5} == lineage.places
+    assert lineage.unfinished is None
+    assert 0 == lineage.versions[1].parent
+    assert 5 == lineage.num_learned
+
+
+def test_a_plan_without_outcome_is_unfinished() -> None:
+    """Its place has moved all the same: its records are read again from the plan, not the place."""
+    lineage = fold(OPEN, plan(1, 0, 5))
+
+    assert plan(1, 0, 5) == lineage.unfinished
+    assert {PARTITION: 5} == lineage.places
+    assert 0 == lineage.head
+
+
+@pytest.mark.parametrize("result", ["held", "quarantined", "empty"])
+def test_a_task_that_is_not_accepted_leaves_the_head(result: str) -> None:
+    """Its records are decided, the weights are as before."""
+    lineage = fold(OPEN, plan(1, 0, 5), Outcome(task=1, result=result))  # type: ignore[arg-type]
+
+    assert 0 == lineage.head
+    assert {result: 1} == lineage.outcomes
+    assert {PARTITION: 5} == lineage.places
+
+
+def test_a_version_to_be_served_is_known_until_it_is() -> None:
+    """A crash between outcome and publish entry leaves the publication to be made up for."""
+    lineage = fold(OPEN, Publish(version=0), plan(1, 0, 5), accepted(1, 1))
+
+    assert 1 == lineage.unpublished
+    assert 0 == lineage.current
+
+    lineage.apply(Publish(version=1))
+
+    assert lineage.unpublished is None
+
+
+def test_a_skip_lets_the_next_range_begin_later() -> None:
+    """Lost records are stepped over only by an entry that says so."""
+    skip = Skip(topic="t", partition=0, start=5, end=9, reason="retention")
+    lineage = fold(OPEN, plan(1, 0, 5), accepted(1, 1), skip)
+
+    assert {PARTITION: 9} == lineage.places
+
+    lineage.apply(plan(2, 9, 12, head=1))
+
+    assert {PARTITION: 12} == lineage.places
+
+
+@pytest.mark.parametrize(
+    ("before", "entry", "reason"),
+    [
+        ([], Publish(version=0), "begins with one open"),
+        ([OPEN], OPEN, "begins with one open"),
+        ([OPEN], plan(2, 0, 5), "not the next task"),
+        ([OPEN, plan(1, 0, 5)], plan(2, 5, 9), "before the last one's outcome"),
+        ([OPEN, plan(1, 0, 5), accepted(1, 1)], plan(2, 6, 9, head=1), "its place is 5"),
+        ([OPEN, plan(1, 0, 5), accepted(1, 1)], plan(2, 4, 9, head=1), "its place is 5"),
+        ([OPEN, plan(1, 0, 5), accepted(1, 1)], plan(2, 5, 9), "starts from 0"),
+        ([OPEN], accepted(1, 1), "no open plan"),
+        ([OPEN, plan(1, 0, 5)], accepted(2, 1), "no open plan"),
+        ([OPEN, plan(1, 0, 5)], accepted(1, 2), "not the next"),
+        ([OPEN, plan(1, 0, 5)], Outcome(task=1, result="accepted"), "not the next"),
+        ([OPEN], Publish(version=3), "publish of 3"),
+        ([OPEN], Skip(topic="t", partition=0, start=5, end=5, reason="r"), "is empty"),
+        (
+            [OPEN, plan(1, 0, 5)],
+            Skip(topic="t", partition=0, start=6, end=8, reason="r"),
+            "not at its place",
+        ),
+    ],
+)
+def test_an_entry_that_does_not_follow_is_refused(
+    before: list[Entry], entry: Entry, reason: str
+) -> None:
+    """No gap, no overlap, no outcome without plan, no version out of order."""
+    lineage = fold(*before)
+
+    with pytest.raises(LineageError, match=reason):
+        lineage.apply(entry)
