@@ -121,6 +121,18 @@ def test_vectors_cannot_be_blurred() -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (DriftConfig(angle_degrees=20), "rotated by 20 degrees"),
+        (DriftConfig(kind="blur", blur_pixels=1.5), "blurred by 1.5 pixels"),
+    ],
+)
+def test_a_drift_says_what_it_is(config: DriftConfig, words: str) -> None:
+    """Plot and table use these words after `is`."""
+    assert words == str(config)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("angle_degrees", math.nan), ("blur_pixels", 0.0), ("blur_pixels", math.inf)],
 )
