@@ -36,10 +36,12 @@ class DriftConfig:
         if not 0 < self.blur_pixels < math.inf:
             raise ValueError(f"blur_pixels: {self.blur_pixels} is not above 0; take 1.0")
 
-    def __str__(self) -> str:
-        if self.kind == "rotate":
-            return f"rotated by {self.angle_degrees:g} degrees"
-        return f"blurred by {self.blur_pixels:g} pixels"
+
+def describe_drift(config: DriftConfig) -> str:
+    """Return in words what the inputs are after the drift."""
+    if config.kind == "rotate":
+        return f"rotated by {config.angle_degrees:g} degrees"
+    return f"blurred by {config.blur_pixels:g} pixels"
 
 
 def build_drift(config: DriftConfig, *, base: Dataset, rng: np.random.Generator) -> Drift:

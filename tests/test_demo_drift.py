@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from teacherd.daemon.dataset import Dataset, DatasetError, build_dataset
-from teacherd.daemon.demo_drift import DriftConfig, blur_images, build_drift, rotate_images
+from teacherd.daemon.demo_drift import (
+    DriftConfig,
+    blur_images,
+    build_drift,
+    describe_drift,
+    rotate_images,
+)
 
 RNG = np.random.default_rng(2)
 IMAGES = RNG.integers(0, 256, (3, 2, 6, 9), dtype=np.uint8)
@@ -129,7 +135,7 @@ def test_vectors_cannot_be_blurred() -> None:
 )
 def test_a_drift_says_what_it_is(config: DriftConfig, words: str) -> None:
     """Plot and table use these words after `is`."""
-    assert words == str(config)
+    assert words == describe_drift(config)
 
 
 @pytest.mark.parametrize(
