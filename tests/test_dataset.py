@@ -17,7 +17,7 @@ def test_gray_images_get_a_channel() -> None:
     """[N,H,W] becomes [N,1,H,W] with the same pixels."""
     dataset = build_dataset("x", GRAY_NHW, LABELS)
 
-    assert dataset.input_shape == (1, 5, 6)
+    assert (1, 5, 6) == dataset.input_shape
     assert_array_equal(GRAY_NHW[:, None], dataset.inputs)
 
 
@@ -43,7 +43,7 @@ def test_classes_are_numbered_when_nothing_names_them() -> None:
     """A class without a name is called by its number, also one that no instance has."""
     dataset = build_dataset("x", GRAY_NHW, np.array([0, 3, 0, 3]))
 
-    assert dataset.classes == ("0", "1", "2", "3")
+    assert ("0", "1", "2", "3") == dataset.classes
     assert_array_equal([0, 3, 0, 3], dataset.labels)
 
 
@@ -53,7 +53,7 @@ def test_labels_may_be_names() -> None:
     alphabetical = build_dataset("x", GRAY_NHW, names)
     given = build_dataset("x", GRAY_NHW, names, ("dog", "bird", "cat"))
 
-    assert alphabetical.classes == ("cat", "dog")
+    assert ("cat", "dog") == alphabetical.classes
     assert_array_equal([1, 0, 1, 0], alphabetical.labels)
     assert_array_equal([0, 2, 0, 2], given.labels)
 
@@ -67,10 +67,10 @@ def test_taking_places_takes_inputs_and_labels_together() -> None:
     """A part has the instances of those places, in that order, and the same classes."""
     part = build_dataset("x", GRAY_NHW, LABELS).take(np.array([3, 0]))
 
-    assert len(part) == 2
+    assert 2 == len(part)
     assert_array_equal(GRAY_NHW[[3, 0], None], part.inputs)
     assert_array_equal([1, 0], part.labels)
-    assert part.classes == ("0", "1")
+    assert ("0", "1") == part.classes
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_arrays_of_another_form_are_refused(
         build_dataset("my-set", inputs, labels, classes)
 
     assert "'my-set'" in str(caught.value)
-    assert caught.value.exit_code == ExitCode.USAGE
+    assert ExitCode.USAGE == caught.value.exit_code

@@ -14,7 +14,7 @@ IMAGES = np.zeros((2, 4, 4), dtype=np.uint8)
 
 def test_digits_are_found_in_any_case() -> None:
     """The name of the data set that needs no download is not case-sensitive."""
-    assert len(load_dataset("Digits")) == 1797
+    assert 1797 == len(load_dataset("Digits"))
 
 
 def test_a_path_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,14 +24,14 @@ def test_a_path_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Image.fromarray(IMAGES[0]).save(tmp_path / "digits" / name / "0.png")
     monkeypatch.chdir(tmp_path)
 
-    assert load_dataset("digits").classes == ("a", "b")
+    assert ("a", "b") == load_dataset("digits").classes
 
 
 def test_a_file_is_read_as_npz(tmp_path: Path) -> None:
     """A path of an .npz file means that file."""
     np.savez(tmp_path / "set.npz", x=IMAGES, y=[0, 1])
 
-    assert load_dataset(str(tmp_path / "set.npz")).input_shape == (1, 4, 4)
+    assert (1, 4, 4) == load_dataset(str(tmp_path / "set.npz")).input_shape
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

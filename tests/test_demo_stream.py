@@ -36,8 +36,8 @@ def test_every_instance_is_dealt_once() -> None:
     base, held_out = places_of(dealt.base.inputs), places_of(dealt.held_out["plain"].inputs)
     stream = places_of(first) + places_of(np.rot90(second, k=-1, axes=(2, 3)))
     assert sorted(base + held_out + stream) == list(range(180))
-    assert (len(base), len(stream), len(held_out)) == (60, 80, 40)
-    assert (dealt.task_instances, dealt.drift_at) == (10, 40)
+    assert (60, 80, 40) == (len(base), len(stream), len(held_out))
+    assert (10, 40) == (dealt.task_instances, dealt.drift_at)
 
 
 def test_labels_stay_with_their_instances() -> None:
@@ -78,15 +78,15 @@ def test_the_digits_are_dealt_as_documented() -> None:
     """600 for the base, eight tasks of 100, 397 held out, the second four tasks drifted."""
     dealt = build_demo_stream(load_digits(), drift=DriftConfig(), seed=0)
 
-    assert (len(dealt.base), len(dealt.stream), len(dealt.held_out["plain"])) == (600, 800, 397)
-    assert (dealt.task_instances, dealt.drift_at) == (100, 400)
+    assert (600, 800, 397) == (len(dealt.base), len(dealt.stream), len(dealt.held_out["plain"]))
+    assert (100, 400) == (dealt.task_instances, dealt.drift_at)
 
 
 def test_a_large_data_set_is_not_used_up() -> None:
     """A demo takes minutes, however much data there is."""
     dealt = build_demo_stream(recognisable(60_000), drift=DRIFT, seed=0)
 
-    assert (len(dealt.base), len(dealt.held_out["plain"])) == (3000, 2000)
+    assert (3000, 2000) == (len(dealt.base), len(dealt.held_out["plain"]))
     assert len(dealt.stream) == NUM_TASKS * 500
 
 

@@ -31,7 +31,7 @@ def test_folders_are_classes_in_alphabetical_order(tmp_path: Path) -> None:
 
     dataset = load_image_folder(tmp_path)
 
-    assert dataset.classes == ("cat", "dog")
+    assert ("cat", "dog") == dataset.classes
     assert_array_equal([0, 1, 1], dataset.labels)
     assert_array_equal(GRAY[:3, None], dataset.inputs)
 
@@ -64,7 +64,7 @@ def test_a_given_size_goes_before_the_common_one(tmp_path: Path) -> None:
     save(tmp_path / "a" / "0.png", GRAY[0])
     save(tmp_path / "b" / "1.png", GRAY[1])
 
-    assert load_image_folder(tmp_path, size=(8, 3)).input_shape == (1, 8, 3)
+    assert (1, 8, 3) == load_image_folder(tmp_path, size=(8, 3)).input_shape
 
 
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_progress_is_told_image_by_image(tmp_path: Path) -> None:
 
     load_image_folder(tmp_path, on_progress=lambda done, total: heard.append((done, total)))
 
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert [(1, 3), (2, 3), (3, 3)] == heard
 
 
 def test_a_class_without_images_is_an_error(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def test_the_digits_are_bytes_over_the_whole_range() -> None:
     """scikit-learn's values 0..16 become 0..255, ten classes, 1797 images of 8 x 8."""
     digits = load_digits()
 
-    assert digits.inputs.shape == (1797, 1, 8, 8)
-    assert (digits.inputs.min(), digits.inputs.max()) == (0, 255)
-    assert digits.classes == tuple("0123456789")
+    assert (1797, 1, 8, 8) == digits.inputs.shape
+    assert (0, 255) == (digits.inputs.min(), digits.inputs.max())
+    assert tuple("0123456789") == digits.classes
     # Published: the first image is a 0 whose first row is 0 0 5 13 9 1 0 0 of 16.
-    assert digits.labels[0] == 0
+    assert 0 == digits.labels[0]
     assert_array_equal([0, 0, 80, 207, 143, 16, 0, 0], digits.inputs[0, 0, 0])
 
 
@@ -61,7 +61,7 @@ def test_a_torchvision_set_is_read_from_where_it_lies(tmp_path: Path) -> None:
 
     assert_array_equal(IMAGES[:, None], dataset.inputs)
     assert_array_equal(LABELS, dataset.labels)
-    assert dataset.classes[9] == "Ankle boot"
+    assert "Ankle boot" == dataset.classes[9]
     assert heard == [(done, 5) for done in range(1, 6)]
 
 
@@ -71,7 +71,7 @@ def test_a_torchvision_set_can_be_had_in_another_size(tmp_path: Path) -> None:
 
     dataset = load_torchvision("FashionMNIST", root=tmp_path, size=(14, 10))
 
-    assert dataset.input_shape == (1, 14, 10)
+    assert (1, 14, 10) == dataset.input_shape
 
 
 def test_a_download_that_fails_says_what_to_do(
@@ -88,7 +88,7 @@ def test_a_download_that_fails_says_what_to_do(
 
     assert "'FashionMNIST'" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-    assert caught.value.exit_code == ExitCode.UNAVAILABLE
+    assert ExitCode.UNAVAILABLE == caught.value.exit_code
 
 
 @pytest.mark.parametrize("name", sorted(TORCHVISION_PARTS))

@@ -47,7 +47,7 @@ def test_classes_are_named_by_the_file(tmp_path: Path) -> None:
     """An array `classes` gives the names, in the order of the labels."""
     np.savez(tmp_path / "set.npz", x=IMAGES, y=LABELS, classes=np.array(["a", "b", "c"]))
 
-    assert load_npz(tmp_path / "set.npz").classes == ("a", "b", "c")
+    assert ("a", "b", "c") == load_npz(tmp_path / "set.npz").classes
 
 
 def test_a_file_of_other_names_is_told_which_are_needed(tmp_path: Path) -> None:
