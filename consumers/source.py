@@ -12,7 +12,7 @@ class SourceError(Exception):
 
 
 class RecordsLostError(Exception):
-    """Records that were promised are gone (retention, truncation): never retried, never skipped silently."""
+    """Records that were promised are gone: never retried, never skipped silently."""
 
     def __init__(self, lost: OffsetRange, reason: str) -> None:
         topic, number = lost.partition
@@ -69,7 +69,7 @@ class Source(Protocol):
         """
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Record]:
-        """Yield the records of these ranges once more, in their order, without moving the positions.
+        """Yield the records of these ranges once more, in order, without moving positions.
 
         What is no longer there is not yielded; the plan's count and digest find it out.
         """

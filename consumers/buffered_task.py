@@ -1,0 +1,67 @@
+"""A task that has been cut: its ranges, and its instances in the order of their identities."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from teacherd.consumers.instance import Array
+from teacherd.consumers.record import OffsetRange, Partition
+
+Cause = Literal["count", "capacity", "age", "drain"]
+"""Why a task ends where it does: enough instances, a full buffer, time, or at a request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRange:
+    """The part of one partition that a task takes."""
+
+    partition: Partition
+    start: int
+    """Where the previous task ended."""
+    end: int
+    count: int
+    """Number of records in [start, end)."""
+    digest: str
+    """Of those records, by RangeDigest."""
+    rejected: tuple[int, ...]
+    """Offsets of those that are no instances."""
+
+    @property
+    def offsets(self) -> OffsetRange:
+        """Return the range without what is in it."""
+        return OffsetRange(self.partition, self.start, self.end)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BufferedTask:
+    """Instances to be learned together, in the order of their identities (partition, offset)."""
+
+    cause: Cause
+    ranges: tuple[PlannedRange, ...]
+    """In the order of partitions; those without records are left out."""
+    inputs: Array
+    """[N, ...]; [0] if there are no instances."""
+    labels: npt.NDArray[np.int64]
+    """[N]"""
+    partitions: npt.NDArray[np.int64]
+    """[N], places in `ranges`."""
+    offsets: npt.NDArray[np.int64]
+    """[N]"""
+    ids: tuple[bytes | None, ...]
+    """Of the producers."""
+    event_times_ms: npt.NDArray[np.int64]
+    """[N]"""
+
+    @property
+    def num_records(self) -> int:
+        """Return how many records the task takes, rejected ones included."""
+        return sum(planned.count for planned in self.ranges)
+
+    def identities(self) -> Iterator[tuple[Partition, int]]:
+        """Yield who each instance is."""
+        places, offsets = self.partitions.tolist(), self.offsets.tolist()
+        for place, offset in zip(places, offsets, strict=True):
+            yield self.ranges[place].partition, offset

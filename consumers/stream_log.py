@@ -1,0 +1,289 @@
+"""The embedded source: one SQLite file that many processes append to and one daemon reads."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from teacherd.consumers.headers import HeadersError, pack_headers, unpack_headers
+from teacherd.consumers.record import NewRecord, OffsetRange, Partition, Record
+from teacherd.consumers.source import Lag, RecordsLostError
+from teacherd.consumers.stream_log_file import (
+    FIRST_OFFSET,
+    StreamLogError,
+    open_stream_log,
+    source_errors,
+    transaction,
+)
+
+_WAIT_SECONDS = 0.02
+_FETCH_BYTES = 32 << 20
+"""A poll ends early here, so that large records do not add up to unbounded memory."""
+_READ_RECORDS = 256
+_DELETED_AT_ONCE = 500
+"""Rows in one deleting transaction: producers wait for it, a few milliseconds."""
+_RETENTION_INTERVAL_SECONDS = 5.0
+_MS_PER_HOUR = 3_600_000
+
+_SELECT = (
+    "SELECT offset, key, headers, value, timestamp_ms FROM records"
+    " WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?"
+)
+_INSERT = "INSERT INTO records (timestamp_ms, key, headers, value) VALUES (?, ?, ?, ?)"
+_NO_END = (1 << 63) - 1
+
+_Row = tuple[int, bytes | None, bytes, bytes, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamLogConfig:
+    """Where the stream log is, and how long it keeps what has been learned."""
+
+    path: str = "stream.db"
+    """The file; its directory must exist, on a local disk (SQLite's WAL needs shared memory)."""
+    topic: str = "instances"
+    """Name under which its records are known in the lineage log; a file has one."""
+    retention_hours: float | None = 168.0
+    """Records older than this are deleted once they are learned and checkpointed; null keeps all.
+    A week leaves time to look into what went wrong."""
+    retention_bytes: int | None = None
+    """The oldest learned records are deleted while the file uses more than this; null sets no
+    bound. Dead letters count, but are never deleted."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if not self.path:
+            raise ValueError("path: '': must name a file; take stream.db")
+        if not self.topic:
+            raise ValueError("topic: '': must not be empty; take instances")
+        for name in ("retention_hours", "retention_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}: {value}: must be above 0; null means without bound")
+
+
+class StreamLog:
+    """The source contract on a SQLite file, and the way in for producers.
+
+    An offset is a row's AUTOINCREMENT number: it grows with every append, also across processes,
+    and is never used again, even after its row was deleted.
+
+    Args:
+        now: Wall clock, seconds since the epoch; records are stamped with it.
+        sleep: Waits for so many seconds.
+
+    Raises:
+        StreamLogError: The file cannot be made, or is something else.
+    """
+
+    def __init__(
+        self,
+        config: StreamLogConfig,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._config = config
+        self._path = Path(config.path)
+        self._now = now
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._partition = Partition(config.topic, 0)
+        self._connection = open_stream_log(self._path, config.topic)
+        self._position = self._deleted_below()
+        self._released = FIRST_OFFSET
+        self._is_paused = False
+        self._next_retention = self._monotonic()
+
+    def append(self, records: Iterable[NewRecord]) -> int:
+        """Append all or none, durably before it returns; return the last offset.
+
+        Raises:
+            ValueError: There are no records, or headers that cannot be stored.
+            SourceError: The file did not take them; nothing was appended.
+        """
+        timestamp_ms = int(self._now() * 1000)
+        rows = [
+            (timestamp_ms, record.key, pack_headers(record.headers), record.value)
+            for record in records
+        ]
+        if not rows:
+            raise ValueError("records: []: there must be at least one; skip the call")
+        with source_errors(self._path), transaction(self._connection):
+            self._connection.executemany(_INSERT, rows)
+            return self._end() - 1
+
+    def partitions(self) -> Sequence[Partition]:
+        """Return the one partition of the topic."""
+        return (self._partition,)
+
+    def earliest(self) -> Mapping[Partition, int]:
+        """Return the first offset that can still be read, or the end if there is none."""
+        with source_errors(self._path):
+            row = self._connection.execute("SELECT min(offset) FROM records").fetchone()
+            return {self._partition: self._end() if row[0] is None else row[0]}
+
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        """Move to this position.
+
+        Raises:
+            RecordsLostError: It lies before what retention has left, or beyond the log's end.
+        """
+        position = positions[self._partition]
+        with source_errors(self._path):
+            self._check_not_lost(position)
+            end = self._end()
+        if position > end:
+            raise RecordsLostError(
+                OffsetRange(self._partition, end, position),
+                "the log ends before them; it is another file, or was restored from an older copy",
+            )
+        self._position = position
+
+    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
+        """Return the next records; wait for the first one, at most for so long."""
+        deadline = self._monotonic() + timeout_seconds
+        self._retain_if_due()
+        while True:
+            records = [] if self._is_paused else self._next_records(max_records)
+            remaining = deadline - self._monotonic()
+            if records or remaining <= 0:
+                return records
+            self._sleep(min(_WAIT_SECONDS, remaining))
+
+    def positions(self) -> Mapping[Partition, int]:
+        """Return the offset from which the next poll reads."""
+        return {self._partition: self._position}
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Record]:
+        """Yield the records of these ranges once more, in order."""
+        for _, start, end in ranges:
+            at = start
+            while records := self._select(at, end, _READ_RECORDS):
+                yield from records
+                at = records[-1].offset + 1
+
+    def pause(self) -> None:
+        """Let `poll` return nothing until `resume`."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._is_paused = False
+
+    def release(self, positions: Mapping[Partition, int]) -> None:
+        """Let retention delete what lies below; it never passes the highest position given."""
+        self._released = max(self._released, positions.get(self._partition, FIRST_OFFSET))
+        self._next_retention = self._monotonic()
+        self._retain_if_due()
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        """Return what lies beyond the position; gaps between offsets are counted as records."""
+        with source_errors(self._path):
+            row = self._connection.execute(
+                "SELECT timestamp_ms FROM records WHERE offset >= ? ORDER BY offset LIMIT 1",
+                (self._position,),
+            ).fetchone()
+            if row is None:
+                return {self._partition: Lag(0, None)}
+            return {self._partition: Lag(self._end() - self._position, row[0])}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _next_records(self, max_records: int) -> list[Record]:
+        records = self._select(self._position, _NO_END, max_records)
+        if not records or records[0].offset != self._position:
+            # Asked after the rows: what a deletion took from between them is then known.
+            with source_errors(self._path):
+                self._check_not_lost(self._position)
+        if records:
+            self._position = records[-1].offset + 1
+        return records
+
+    def _select(self, start: int, end: int, max_records: int) -> list[Record]:
+        records: list[Record] = []
+        partition, num_bytes = self._partition, 0
+        with source_errors(self._path):
+            cursor = self._connection.execute(_SELECT, (start, end, max_records))
+            try:
+                for offset, key, headers, value, timestamp_ms in cursor:
+                    unpacked = unpack_headers(headers)
+                    records.append(Record(partition, offset, key, unpacked, value, timestamp_ms))
+                    num_bytes += len(value)
+                    if num_bytes >= _FETCH_BYTES:
+                        break
+            except HeadersError as error:
+                raise StreamLogError(
+                    self._path, f"a row has headers that are none: {error}"
+                ) from error
+            finally:
+                # An open cursor would hold its snapshot, and the WAL could not be checkpointed.
+                cursor.close()
+        return records
+
+    def _check_not_lost(self, position: int) -> None:
+        deleted_below = self._deleted_below()
+        if position < deleted_below:
+            raise RecordsLostError(
+                OffsetRange(self._partition, position, deleted_below),
+                "retention has deleted them",
+            )
+
+    def _deleted_below(self) -> int:
+        with source_errors(self._path):
+            (offset,) = self._connection.execute("SELECT deleted_below FROM log").fetchone()
+            return int(offset)
+
+    def _end(self) -> int:
+        """Return the offset after the last one ever given."""
+        row = self._connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'records'"
+        ).fetchone()
+        return FIRST_OFFSET if row is None else int(row[0]) + 1
+
+    def _retain_if_due(self) -> None:
+        """Delete one batch of what is released and too old or too much; go on while there is."""
+        if self._monotonic() < self._next_retention:
+            return
+        with source_errors(self._path), transaction(self._connection):
+            end = self._end_of_deletion()
+            if end is None:
+                self._next_retention = self._monotonic() + _RETENTION_INTERVAL_SECONDS
+                return
+            self._connection.execute("DELETE FROM records WHERE offset < ?", (end,))
+            self._connection.execute("UPDATE log SET deleted_below = ?", (end,))
+
+    def _end_of_deletion(self) -> int | None:
+        """Return below which offset to delete now; None if nothing is too old or too much."""
+        end, num_bytes = None, 0
+        cutoff_ms, excess_bytes = self._cutoff_ms(), self._excess_bytes()
+        for offset, timestamp_ms, length in self._connection.execute(
+            "SELECT offset, timestamp_ms, length(value) FROM records"
+            " WHERE offset < ? ORDER BY offset LIMIT ?",
+            (self._released, _DELETED_AT_ONCE),
+        ):
+            if timestamp_ms >= cutoff_ms and num_bytes >= excess_bytes:
+                break
+            end = offset + 1
+            num_bytes += length
+            if num_bytes >= _FETCH_BYTES:
+                break
+        return end
+
+    def _cutoff_ms(self) -> float:
+        hours = self._config.retention_hours
+        return float("-inf") if hours is None else self._now() * 1000 - hours * _MS_PER_HOUR
+
+    def _excess_bytes(self) -> int:
+        """Return how much more than allowed the file uses; pages that are free do not count."""
+        if self._config.retention_bytes is None:
+            return 0
+        page_bytes, pages, free = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        excess: int = (pages - free) * page_bytes - self._config.retention_bytes
+        return max(0, excess)

@@ -1,0 +1,189 @@
+"""The buffer between intake and learning: fills tasks, says when to cut, hands them over."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from teacherd.consumers.buffered_task import BufferedTask, Cause
+from teacherd.consumers.decoding import Result
+from teacherd.consumers.filling_task import FillingTask, TaskLimits
+from teacherd.consumers.record import Partition, Record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskBufferConfig:
+    """When tasks are cut, and how much may wait."""
+
+    instances: int = 2000
+    """Instances of a task cut by count: enough that an epoch is many steps."""
+    max_age_seconds: float = 600.0
+    """A task is cut when its first record has waited for so long, so that a slow stream is learned
+    too."""
+    min_instances: int = 100
+    """A task cut by age waits for so many: a few instances would be learned by heart."""
+    max_records: int = 100_000
+    """Records that may wait, rejected ones included; a task is cut at the latest with so many."""
+    buffer_bytes: int = 512 << 20
+    """Memory that decoded records may take while they wait; the task being learned comes on top.
+    A task is cut at the latest when it takes this much; 512 MiB are 3,500 images of 224 x 224."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        for name in ("instances", "min_instances", "buffer_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}: must be above 0; raise it")
+        if self.max_age_seconds <= 0:
+            raise ValueError(f"max_age_seconds: {self.max_age_seconds}: must be above 0; take 600")
+        if self.max_records < self.instances:
+            raise ValueError(
+                f"max_records: {self.max_records}: must be at least instances, {self.instances}; "
+                "raise it, else no task can be cut by count"
+            )
+        if self.min_instances > self.instances:
+            raise ValueError(
+                f"min_instances: {self.min_instances}: must not be above instances, "
+                f"{self.instances}; lower it"
+            )
+
+
+class TaskBuffer:
+    """Holds tasks that fill; intake appends, learning cuts.
+
+    A task ends right after the record that brings it to `instances` (or to the bounds of the
+    buffer), however the records were batched: with one partition and no cuts by age, a daemon that
+    was killed makes the same tasks again.
+
+    Args:
+        now: Seconds; decides when a task is old.
+    """
+
+    def __init__(self, config: TaskBufferConfig, *, now: Callable[[], float]) -> None:
+        self._config = config
+        self._limits = TaskLimits(config.instances, config.max_records, config.buffer_bytes)
+        self._now = now
+        self._tasks: deque[FillingTask] = deque()
+        self._places: dict[Partition, int] = {}
+        self._positions: dict[Partition, int] = {}
+        self._changed = threading.Condition()
+
+    @property
+    def capacity_records(self) -> int:
+        """Return how many records may wait."""
+        return self._config.max_records
+
+    @property
+    def num_records(self) -> int:
+        """Return how many records wait, rejected ones included."""
+        with self._changed:
+            return self._sum("num_records")
+
+    @property
+    def num_instances(self) -> int:
+        """Return how many instances wait."""
+        with self._changed:
+            return self._sum("num_instances")
+
+    @property
+    def num_bytes(self) -> int:
+        """Return how much memory what waits takes."""
+        with self._changed:
+            return self._sum("num_bytes")
+
+    @property
+    def oldest_age_seconds(self) -> float:
+        """Return for how long the first record has waited; 0 if none waits."""
+        with self._changed:
+            return self._age()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be appended for now; then there is a task to cut."""
+        with self._changed:
+            return self._is_full()
+
+    def start_at(self, positions: Mapping[Partition, int]) -> None:
+        """Say where the first ranges begin; else a partition's begins with its first record."""
+        with self._changed:
+            assert not self._tasks, "ranges have begun"
+            self._places.update(positions)
+
+    def append(
+        self,
+        decoded: Sequence[tuple[Record, Result]],
+        positions_after: Mapping[Partition, int],
+    ) -> None:
+        """Take in what was read next, in offset order within each partition.
+
+        It takes all of it also when that makes it fuller than full.
+
+        Args:
+            decoded: Records with what the decoder made of them.
+            positions_after: The source's positions after these records.
+        """
+        records = [record for record, _ in decoded]
+        results = [result for _, result in decoded]
+        with self._changed:
+            while records:
+                task = self._filling_task()
+                taken = task.take(records, results, self._places)
+                self._places.update(task.ends())
+                records, results = records[taken:], results[taken:]
+            self._positions.update(positions_after)
+            self._changed.notify_all()
+
+    def wait_for_room(self, timeout_seconds: float) -> bool:
+        """Wait until it is not full; return whether it is not."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._is_full(), timeout_seconds)
+
+    def wait_for_cut(self, timeout_seconds: float) -> Cause | None:
+        """Wait until a task should be cut; return why, or None if none should be yet."""
+        with self._changed:
+            return self._changed.wait_for(self._due, timeout_seconds)
+
+    def cut(self, cause: Cause) -> BufferedTask:
+        """Hand over the oldest task: a complete one as it is, else all that waits.
+
+        Args:
+            cause: Why, if the task is not complete; a complete one ended for its own cause.
+        """
+        with self._changed:
+            assert self._tasks, "there is nothing to cut"
+            task = self._tasks.popleft()
+            ends: Mapping[Partition, int] = {}
+            if task.cause is None:
+                # All that was read is in this task, or in one before it: gaps at the end as well.
+                ends = {
+                    partition: max(end, self._positions.get(partition, end))
+                    for partition, end in task.ends().items()
+                }
+                self._places.update(ends)
+            self._changed.notify_all()
+        return task.build(task.cause or cause, ends)
+
+    def _filling_task(self) -> FillingTask:
+        if not self._tasks or self._tasks[-1].cause is not None:
+            self._tasks.append(FillingTask(self._limits, began_at=self._now()))
+        return self._tasks[-1]
+
+    def _due(self) -> Cause | None:
+        if not self._tasks:
+            return None
+        first = self._tasks[0]
+        if first.cause is not None:
+            return first.cause
+        is_old = self._age() >= self._config.max_age_seconds
+        return "age" if is_old and first.num_instances >= self._config.min_instances else None
+
+    def _is_full(self) -> bool:
+        return (
+            self._sum("num_records") >= self._config.max_records
+            or self._sum("num_bytes") >= self._config.buffer_bytes
+        )
+
+    def _age(self) -> float:
+        return self._now() - self._tasks[0].began_at if self._tasks else 0.0
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(task, name) for task in self._tasks)
