@@ -27,6 +27,10 @@ class Failpoints:
     """
 
     def __init__(self, setting: str | None) -> None:
+        self.arm(setting)
+
+    def arm(self, setting: str | None) -> None:
+        """Choose the point; None disarms."""
         name, _, count = (setting or "").partition(":")
         self._name = name
         self._left = int(count or 1)
@@ -40,8 +44,8 @@ class Failpoints:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-_failpoints = Failpoints(os.environ.get(FAILPOINT_VARIABLE))
-failpoint = _failpoints.reach
+failpoints = Failpoints(os.environ.get(FAILPOINT_VARIABLE))
+failpoint = failpoints.reach
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -56,8 +56,8 @@ class Plan:
     """A task, decided: what is learned, from which head, how."""
 
     task: int
-    cause: str
-    """Why it was cut just here: count, age, capacity, drain."""
+    cause: Literal["count", "capacity", "age", "drain"]
+    """Why it was cut just here."""
     head: int
     """Version that the task starts from."""
     seed: int

@@ -37,6 +37,18 @@ class LoggedEntry:
     entry: Entry
 
 
+def read_lineage_log(path: Path) -> list[LoggedEntry]:
+    """Return the entries of a log that another process may be appending to; change nothing.
+
+    Raises:
+        StateError: It cannot be read.
+    """
+    try:
+        return _read(path.read_bytes()).entries
+    except OSError as error:
+        raise StateError(path, f"cannot be read: {error.strerror}") from error
+
+
 class LineageLog:
     """Reads the whole log once, verified, then appends to it.
 
@@ -53,15 +65,16 @@ class LineageLog:
     def __init__(self, path: Path, *, now: Callable[[], str], pinned: int = 0) -> None:
         self.path = path
         self._now = now
-        self._chains = [""]
-        self.entries: list[LoggedEntry] = []
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
             sync_directory(path.parent)
             data = path.read_bytes()
         except OSError as error:
             raise StateError(path, f"cannot be opened: {error.strerror}") from error
-        self._size = self._read(data)
+        content = _read(data)
+        self.entries = content.entries
+        self._chains = content.chains
+        self._size = content.num_bytes
         if self._size < len(data):
             self._cut_torn_tail(data, pinned)
 
@@ -106,30 +119,6 @@ class LineageLog:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _read(self, data: bytes) -> int:
-        """Take in every whole, valid line; return the number of bytes that they are."""
-        size = 0
-        for line in data.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                logged, chain = self._parse(line)
-            except (ValueError, KeyError, TypeError):
-                break
-            self.entries.append(logged)
-            self._chains.append(chain)
-            size += len(line)
-        return size
-
-    def _parse(self, line: bytes) -> tuple[LoggedEntry, str]:
-        fields = json.loads(line)
-        chain = fields.pop("chain")
-        logged = LoggedEntry(fields.pop("sequence"), fields.pop("at"), _entry(fields))
-        body = line.rstrip(b"\n").decode().removesuffix(f',"chain":"{chain}"}}') + "}"
-        if logged.sequence != len(self.entries) or chain != _chain(self._chains[-1], body):
-            raise ValueError("broken chain")
-        return logged, chain
-
     def _cut_torn_tail(self, data: bytes, pinned: int) -> None:
         line_number = len(self.entries) + 1
         is_last = b"\n" not in data[self._size :].rstrip(b"\n")
@@ -141,6 +130,42 @@ class LineageLog:
             )
         os.ftruncate(self._descriptor, self._size)
         os.fsync(self._descriptor)
+
+
+@dataclass(slots=True)
+class _Content:
+    """The valid beginning of a log."""
+
+    entries: list[LoggedEntry]
+    chains: list[str]
+    """chains[n] is the hash over the first n lines."""
+    num_bytes: int
+
+
+def _read(data: bytes) -> _Content:
+    """Take in whole, valid lines up to the first that is not."""
+    content = _Content([], [""], 0)
+    for line in data.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            logged, chain, body = _parse(line)
+        except (ValueError, KeyError, TypeError):
+            break
+        if logged.sequence != len(content.entries) or chain != _chain(content.chains[-1], body):
+            break
+        content.entries.append(logged)
+        content.chains.append(chain)
+        content.num_bytes += len(line)
+    return content
+
+
+def _parse(line: bytes) -> tuple[LoggedEntry, str, str]:
+    text = line.decode().rstrip("\n")
+    fields = json.loads(text)
+    chain = fields.pop("chain")
+    body = text.removesuffix(f',"chain":"{chain}"}}') + "}"
+    return LoggedEntry(fields.pop("sequence"), fields.pop("at"), _entry(fields)), chain, body
 
 
 def _entry(fields: dict[str, object]) -> Entry:

@@ -1,0 +1,230 @@
+"""Adopting a user's own trained network as the base model, checked before anything is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from teacherd.daemon.base_model import parse_arguments, require_place, write_base
+from teacherd.daemon.dataset import Dataset, DatasetError
+from teacherd.daemon.datasets import load_dataset
+from teacherd.daemon.errors import UsageError
+from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.evaluation import evaluate
+from teacherd.models.preprocessing import Preprocessing
+
+_IMAGE_DIMENSIONS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adoption:
+    """What `teacherd adopt` is told; texts as typed."""
+
+    weights: Path
+    network: str
+    arguments: tuple[str, ...]
+    input_shape: str
+    classes: str
+    mean: str
+    std: str
+    scale: float | None
+    samples: str | None
+    min_accuracy: float
+    out: Path
+
+
+def adopt_network(adoption: Adoption) -> dict[str, Any]:
+    """Build the network, load the weights strictly, try them, write the base model.
+
+    Returns:
+        What was found, for people.
+
+    Raises:
+        UsageError: Anything does not fit; nothing is written.
+    """
+    require_place(adoption.out)
+    classes = _classes(adoption.classes)
+    architecture = BackboneConfig(
+        name=adoption.network,
+        input_shape=_numbers("--input-shape", adoption.input_shape, int),
+        arguments=parse_arguments(adoption.arguments),
+    )
+    preprocessing = _preprocessing(adoption, architecture.input_shape)
+    try:
+        network = build_backbone(architecture, num_classes=len(classes))
+    except ValueError as error:
+        raise UsageError(f"--network: {error}") from error
+    _load_weights(network, adoption.weights)
+    network.eval()
+    _probe(network, architecture, preprocessing, len(classes))
+    accuracy = _check_samples(network, adoption, architecture, preprocessing, classes)
+    metrics = {} if accuracy is None else {"accuracy.samples": accuracy}
+    manifest = write_base(
+        adoption.out,
+        network,
+        architecture=architecture,
+        classes=classes,
+        preprocessing=preprocessing,
+        metrics=metrics,
+    )
+    return {
+        "network": adoption.network,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "classes": len(classes),
+        "sha256": manifest.weights_sha256,
+        "accuracy_on_samples": accuracy,
+        "next": f"set model.base: {adoption.out} and start `teacherd run`",
+    }
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    state = _read_state_dict(path)
+    wanted = network.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    wrong = [
+        f"{name} is {list(state[name].shape)}, wanted {list(wanted[name].shape)}"
+        for name in sorted(set(state) & set(wanted))
+        if state[name].shape != wanted[name].shape
+    ]
+    if missing or unexpected or wrong:
+        raise UsageError(
+            f"{path}: does not fit the network: missing {_some(missing)}, "
+            f"unexpected {_some(unexpected)}, wrong shape {_some(wrong)}; check --network, "
+            "--argument, --input-shape and the number of --classes"
+        )
+    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise UsageError(f"{path}: not finite: {_some(bad)}")
+    network.load_state_dict(state)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        # weights_only: a checkpoint is data, and nothing in it is executed.
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise UsageError(f"{path}: cannot be read as weights: {error}") from error
+    except Exception as error:
+        raise UsageError(
+            f"{path}: holds more than tensors: {error}; save network.state_dict() alone"
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(tensor, Tensor) for tensor in loaded.values()
+    ):
+        raise UsageError(f"{path}: is no state dict; save network.state_dict()")
+    # Left by DistributedDataParallel and torch.compile around the user's network.
+    return {
+        name.removeprefix("module.").removeprefix("_orig_mod."): tensor
+        for name, tensor in loaded.items()
+    }
+
+
+def _probe(
+    network: nn.Module, architecture: BackboneConfig, preprocessing: Preprocessing, classes: int
+) -> None:
+    zeros = torch.zeros(2, *architecture.input_shape)
+    with torch.inference_mode():
+        logits_BC = network(preprocessing.apply(zeros))
+    if tuple(logits_BC.shape) != (2, classes) or not bool(torch.isfinite(logits_BC).all()):
+        raise UsageError(
+            f"--network: gives {list(logits_BC.shape)} for a batch of 2, finite logits [2, "
+            f"{classes}] are wanted; check --input-shape and --classes"
+        )
+
+
+def _check_samples(
+    network: nn.Module,
+    adoption: Adoption,
+    architecture: BackboneConfig,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+) -> float | None:
+    if adoption.samples is None:
+        return None
+    try:
+        samples = load_dataset(adoption.samples)
+    except DatasetError as error:
+        raise UsageError(f"--samples: {error}") from error
+    if samples.inputs.shape[1:] != architecture.input_shape:
+        raise UsageError(
+            f"--samples: inputs are {list(samples.inputs.shape[1:])}, --input-shape says "
+            f"{list(architecture.input_shape)}"
+        )
+    accuracy = evaluate(
+        network,
+        samples.inputs,
+        _labels_in(samples, classes),
+        preprocessing=preprocessing,
+        device=torch.device("cpu"),
+    ).accuracy
+    if accuracy < adoption.min_accuracy:
+        raise UsageError(
+            f"accuracy on the samples is {accuracy:.3f}, below --min-accuracy "
+            f"{adoption.min_accuracy}: check --mean, --std, --scale and the order of --classes"
+        )
+    return accuracy
+
+
+def _labels_in(samples: Dataset, classes: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Number the samples' labels as the network's outputs are numbered."""
+    unknown = sorted(set(samples.classes) - set(classes))
+    if unknown:
+        raise UsageError(f"--samples: classes {_some(unknown)} are not among --classes")
+    places = np.array([classes.index(name) for name in samples.classes], dtype=np.int64)
+    labels: np.ndarray[Any, np.dtype[np.int64]] = places[samples.labels]
+    return labels
+
+
+def _preprocessing(adoption: Adoption, input_shape: tuple[int, ...]) -> Preprocessing:
+    default = 1 / 255 if len(input_shape) == _IMAGE_DIMENSIONS else 1.0
+    mean = _numbers("--mean", adoption.mean, float)
+    std = _numbers("--std", adoption.std, float)
+    if {len(mean), len(std)} != {input_shape[0]}:
+        raise UsageError(
+            f"--mean has {len(mean)} and --std {len(std)} numbers; "
+            f"{input_shape[0]} are wanted, one for each channel or feature"
+        )
+    try:
+        return Preprocessing(
+            mean=mean, std=std, scale=default if adoption.scale is None else adoption.scale
+        )
+    except ValueError as error:
+        raise UsageError(f"--mean, --std, --scale: {error}") from error
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise UsageError(f"--classes: {text[1:]}: {error.strerror}") from error
+    else:
+        lines = text.split(",")
+    classes = tuple(line.strip() for line in lines if line.strip())
+    if len(classes) < 2 or len(set(classes)) != len(classes):  # noqa: PLR2004 (one class is none)
+        raise UsageError(f"--classes: {len(classes)} names; two or more different ones are wanted")
+    return classes
+
+
+def _numbers(flag: str, text: str, kind: type) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{flag}: {text!r} is not {kind.__name__}s with commas between") from error
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5]) or "none"
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown  # noqa: PLR2004

@@ -1,0 +1,197 @@
+"""Builds the process's parts from the configuration and recovers what a crash left."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.record import Partition
+from teacherd.consumers.stream_log import StreamLog
+from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
+from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.config import Config
+from teacherd.daemon.device import prepare_device
+from teacherd.daemon.evaluation_sets import load_evaluation_sets
+from teacherd.daemon.intake import Intake
+from teacherd.daemon.learning import Learning
+from teacherd.daemon.measurement import Measurement
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.observation import Observation
+from teacherd.daemon.opening import load_head, open_lineage
+from teacherd.daemon.recovery import reread, seek_to_places
+from teacherd.daemon.runtime_facts import runtime_facts
+from teacherd.daemon.state_directory import StateDirectory
+from teacherd.daemon.status_board import StatusBoard
+from teacherd.models.artifact import LoadedTeacher, Manifest
+from teacherd.models.learner import Learner
+from teacherd.models.task import Schedule
+
+
+class Assembly:
+    """Owns the parts from `start` to `close`; the service owns the threads that run them."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        metrics: Metrics,
+        board: StatusBoard,
+        stop: threading.Event,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._board = board
+        self._stop = stop
+        self._now = now
+        self._monotonic = monotonic
+        self._state: StateDirectory | None = None
+        self.intake: Intake
+        self.learning: Learning
+
+    def start(self) -> None:
+        """Open the state, recover, and make intake and learning ready to run."""
+        config = self._config
+        device = prepare_device(config.process.device, config.process.num_threads)
+        state = self._state = StateDirectory(
+            Path(config.process.state_directory),
+            config.publication,
+            keep_checkpoints=config.checkpoints.keep,
+            now=self._timestamp,
+        )
+        open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
+        state.journal.record_runtime(runtime_facts(device))
+        state.journal.record_settings(config.deciding_weights())
+        head = load_head(state, config.model)
+        source = StreamLog(config.stream_log)
+        decoder = self._build_decoder(head.manifest)
+        buffer = TaskBuffer(config.tasks, now=self._monotonic)
+        self.learning = self._build_learning(state, head, device, buffer)
+        self._resume_unfinished(state, source, decoder)
+        on_lost = config.process.on_lost_records
+        buffer.start_at(seek_to_places(state.journal, source, on_lost=on_lost))
+        self.intake = self._build_intake(source, decoder, buffer)
+
+    def close(self) -> None:
+        """Close the state directory; the source was its thread's."""
+        if self._state is not None:
+            self._state.close()
+
+    def _build_decoder(self, manifest: Manifest) -> Decoder:
+        return Decoder(
+            self._config.decoding,
+            input_shape=manifest.architecture.input_shape,
+            classes=manifest.classes,
+        )
+
+    def _build_intake(self, source: StreamLog, decoder: Decoder, buffer: TaskBuffer) -> Intake:
+        return Intake(
+            self._config.intake,
+            source=source,
+            decoder=decoder,
+            dead_letters=StreamLogDeadLetters(self._config.stream_log),
+            buffer=buffer,
+            metrics=self._metrics,
+            board=self._board,
+            now=self._now,
+            stop=self._stop,
+        )
+
+    def _build_learning(
+        self, state: StateDirectory, head: LoadedTeacher, device: torch.device, buffer: TaskBuffer
+    ) -> Learning:
+        config = self._config
+        manifest = head.manifest
+        measurement = self._build_measurement(state, manifest, device)
+        observation = self._build_observation(state, measurement, head)
+        learner = Learner(
+            config.learning,
+            teacher=head.network,
+            preprocessing=manifest.preprocessing,
+            sigma=manifest.sigma,
+            device=device,
+        )
+        opening = state.journal.lineage.opening
+        assert opening is not None, "the lineage was opened above"
+        schedule = Schedule(
+            seed=opening.seed,
+            epochs=config.learning.epochs,
+            learning_rate=config.learning.optimizer.learning_rate,
+        )
+        return Learning(
+            config.checkpoints,
+            template=manifest,
+            learner=learner,
+            device=device,
+            schedule=schedule,
+            journal=state.journal,
+            checkpoints=state.checkpoints,
+            versions=state.versions,
+            buffer=buffer,
+            measurement=measurement,
+            observation=observation,
+            release=self._release,
+            monotonic=self._monotonic,
+            stop=self._stop,
+        )
+
+    def _build_measurement(
+        self, state: StateDirectory, manifest: Manifest, device: torch.device
+    ) -> Measurement:
+        config = self._config.evaluation
+        sets = load_evaluation_sets(
+            config,
+            input_shape=manifest.architecture.input_shape,
+            num_classes=len(manifest.classes),
+        )
+        base = state.versions.load(0, state.journal.lineage.versions[0].sha256, device=str(device))
+        return Measurement(
+            sets,
+            base=base.network,
+            preprocessing=manifest.preprocessing,
+            device=device,
+            batch_size=config.batch_size,
+        )
+
+    def _build_observation(
+        self, state: StateDirectory, measurement: Measurement, head: LoadedTeacher
+    ) -> Observation:
+        observation = Observation(
+            metrics=self._metrics,
+            board=self._board,
+            base_accuracy=measurement.base,
+            now=self._now,
+        )
+        lineage = state.journal.lineage
+        current = lineage.versions[lineage.current or 0]
+        observation.standing(lineage)
+        observation.published(state.versions.load(current.version, current.sha256).manifest)
+        observation.teacher_measured(measurement.accuracy(head.network))
+        return observation
+
+    def _resume_unfinished(
+        self, state: StateDirectory, source: StreamLog, decoder: Decoder
+    ) -> None:
+        plan = state.journal.lineage.unfinished
+        if plan is None:
+            return
+        task = reread(plan, source, decoder)
+        newest = state.newest
+        is_inside = (
+            newest is not None
+            and newest.checkpoint.task == plan.task
+            and newest.checkpoint.pin == state.journal.pin
+        )
+        self.learning.resume(plan, task, newest.learner_state if newest and is_inside else None)
+
+    def _release(self, places: Mapping[Partition, int]) -> None:
+        """Reach the intake, which is built after the learning thread's parts."""
+        self.intake.release(places)
+
+    def _timestamp(self) -> str:
+        return datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")

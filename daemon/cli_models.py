@@ -1,0 +1,182 @@
+"""Verbs about networks and versions: adopt, pretrain, versions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from teacherd.daemon.cli_support import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    print_json,
+    print_table,
+    progress_bar,
+    read_config,
+    say,
+)
+from teacherd.daemon.errors import ExitCode
+
+# Imports of torch stand inside the verbs: see cli_service.
+
+versions_app = typer.Typer(no_args_is_help=True, help="Look at the versions of a lineage.")
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the base model to be made.")]
+NetworkOption = Annotated[
+    str,
+    typer.Option(help="small_cnn, mlp, a torchvision model, or package.module:callable."),
+]
+ArgumentOption = Annotated[
+    list[str] | None, typer.Option("--argument", help="name=value for the network; repeatable.")
+]
+
+
+def adopt(
+    weights: Annotated[Path, typer.Argument(help="State dict (.pt, .pth) or .safetensors.")],
+    network: NetworkOption,
+    input_shape: Annotated[str, typer.Option(help="C,H,W of images or F of feature vectors.")],
+    classes: Annotated[str, typer.Option(help="a,b,c in the order of the outputs, or @FILE.")],
+    mean: Annotated[str, typer.Option(help="Per channel, of inputs after --scale.")],
+    std: Annotated[str, typer.Option(help="Per channel, of inputs after --scale.")],
+    scale: Annotated[
+        float | None, typer.Option(help="Factor before mean and std; 1/255 for images, 1 else.")
+    ] = None,
+    samples: Annotated[
+        str | None, typer.Option(help="Labelled data (a data set as for pretrain) to check on.")
+    ] = None,
+    min_accuracy: Annotated[
+        float, typer.Option(help="Refuse a network below this accuracy on the samples.")
+    ] = 0.0,
+    arguments: ArgumentOption = None,
+    out: OutOption = Path("base"),
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Make your own trained network version 0: what the daemon starts from."""
+    from teacherd.daemon.adoption import Adoption, adopt_network
+
+    report = adopt_network(
+        Adoption(
+            weights=weights,
+            network=network,
+            arguments=tuple(arguments or ()),
+            input_shape=input_shape,
+            classes=classes,
+            mean=mean,
+            std=std,
+            scale=scale,
+            samples=samples,
+            min_accuracy=min_accuracy,
+            out=out,
+        )
+    )
+    if as_json:
+        print_json(report)
+    else:
+        print_table(f"adopted into {out}", ["", ""], list(report.items()))
+
+
+def pretrain(
+    dataset: Annotated[
+        str,
+        typer.Argument(help="digits, a folder of images by class, an .npz, or a torchvision name."),
+    ],
+    network: NetworkOption = "small_cnn",
+    arguments: ArgumentOption = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its peak.")] = 0.003,
+    holdout_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share kept out and measured on.")
+    ] = 0.1,
+    seed: int = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    data_root: Annotated[Path, typer.Option(help="Where torchvision data sets lie.")] = Path(
+        "data"
+    ),
+    out: OutOption = Path("base"),
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a base model from labelled data."""
+    from teacherd.daemon.base_training import BaseTraining, pretrain_base
+
+    with progress_bar("epochs", epochs) as bar:
+        report = pretrain_base(
+            BaseTraining(
+                dataset=dataset,
+                data_root=data_root,
+                network=network,
+                arguments=tuple(arguments or ()),
+                epochs=epochs,
+                learning_rate=learning_rate,
+                holdout_share=holdout_share,
+                seed=seed,
+                device=device,
+                out=out,
+            ),
+            on_epoch=lambda epoch: bar.update(epoch.number),
+        )
+    if as_json:
+        print_json(report)
+    else:
+        print_table(f"pretrained into {out}", ["", ""], list(report.items()))
+
+
+@versions_app.command("list")
+def versions_list(
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List every accepted version, oldest first."""
+    from teacherd.daemon.version_listing import list_versions
+
+    rows = list_versions(read_config(config, assignments))
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["version", "parent", "task", "instances", "outer_ratio", "written_at", "state"]
+    print_table("versions", columns, [[row[column] for column in columns] for row in rows])
+
+
+@versions_app.command("show")
+def versions_show(
+    number: Annotated[int, typer.Argument(help="Version.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version: its plan, outcome and manifest."""
+    from teacherd.daemon.status_client import describe
+    from teacherd.daemon.version_listing import show_version
+
+    shown = show_version(read_config(config, assignments), number)
+    if as_json:
+        print_json(shown)
+    else:
+        print_table(f"version {number}", ["", ""], describe(shown)[1:])
+
+
+@versions_app.command("verify")
+def versions_verify(
+    number: Annotated[int | None, typer.Argument(help="Version; all of them by default.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Load versions, check every checksum and the lineage log; exits 74 if one is bad."""
+    from teacherd.daemon.version_listing import verify_versions
+
+    rows = verify_versions(read_config(config, assignments), number)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table("verify", ["version", "state", "reason"], [list(row.values()) for row in rows])
+    bad = [row for row in rows if row["state"] == "bad"]
+    if bad:
+        say(f"{len(bad)} of {len(rows)} versions are bad")
+        raise typer.Exit(int(ExitCode.STATE))

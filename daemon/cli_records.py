@@ -1,0 +1,135 @@
+"""Verbs about records: produce, dead-letters, demo."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from teacherd.daemon.cli_support import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    print_json,
+    print_table,
+    progress_bar,
+    read_config,
+    say,
+)
+from teacherd.daemon.errors import UsageError
+
+# Imports of torch and numpy stand inside the verbs: see cli_service.
+
+dead_letters_app = typer.Typer(no_args_is_help=True, help="Look after records that were refused.")
+
+
+def produce(
+    dataset: Annotated[
+        str,
+        typer.Argument(help="digits, a folder of images by class, an .npz, or a torchvision name."),
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    rate: Annotated[
+        float, typer.Option(min=0.0, help="Records per second; 0 is as fast as they are taken.")
+    ] = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    payload: Annotated[Literal["npy", "png"], typer.Option("--format")] = "npy",
+    shuffle_seed: Annotated[
+        int | None, typer.Option(help="Shuffle by this seed; the data set's order without.")
+    ] = None,
+    data_root: Annotated[Path, typer.Option(help="Where torchvision data sets lie.")] = Path(
+        "data"
+    ),
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Append labelled instances to the stream log; durable when it returns."""
+    from teacherd.daemon.production import produce_dataset
+
+    settings = read_config(config, assignments)
+    with progress_bar("records") as bar:
+        report = produce_dataset(
+            settings.stream_log,
+            dataset,
+            data_root=data_root,
+            rate=rate,
+            limit=limit,
+            payload=payload,
+            shuffle_seed=shuffle_seed,
+            on_progress=bar.update,
+        )
+    if as_json:
+        print_json(report)
+    else:
+        say(
+            f"{report['records']} records appended to {settings.stream_log.path}, "
+            f"the last at offset {report['last_offset']}"
+        )
+
+
+@dead_letters_app.command("list")
+def dead_letters_list(
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    after: Annotated[int, typer.Option(help="Only those with larger numbers.")] = 0,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List refused records that wait, with origin and reason; payloads are not shown."""
+    from teacherd.daemon.dead_letter_listing import list_letters
+
+    stream_log = read_config(config, assignments).stream_log
+    rows = list_letters(stream_log, limit=limit, after=after)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["number", "topic", "partition", "offset", "reason", "message", "bytes", "at"]
+    print_table("dead letters", columns, [[row[column] for column in columns] for row in rows])
+
+
+@dead_letters_app.command("requeue")
+def dead_letters_requeue(
+    numbers: Annotated[list[int] | None, typer.Argument(help="Numbers as listed.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    all_of_them: Annotated[bool, typer.Option("--all", help="Every one that waits.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Append refused records to the stream once more, unchanged."""
+    from teacherd.daemon.dead_letter_listing import requeue_letters
+
+    if bool(numbers) == all_of_them:
+        raise UsageError("name either numbers as listed, or --all")
+    stream_log = read_config(config, assignments).stream_log
+    num_requeued = requeue_letters(stream_log, None if all_of_them else numbers)
+    if as_json:
+        print_json({"requeued": num_requeued})
+    else:
+        say(f"{num_requeued} requeued")
+
+
+def demo(
+    dataset: Annotated[
+        str, typer.Option(help="digits, a folder of images by class, .npz, a torchvision name.")
+    ] = "digits",
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-out"),
+    data_root: Annotated[Path, typer.Option(help="Where torchvision data sets lie.")] = Path(
+        "data"
+    ),
+    drift: Annotated[
+        Literal["rotate", "blur"], typer.Option(help="What happens halfway through the stream.")
+    ] = "rotate",
+    seed: int = 0,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch it learn: base model, stream, drift, hot-loading, on real data in a few minutes."""
+    from teacherd.daemon.demo import Demo, DemoConfig
+
+    config = DemoConfig(dataset=dataset, data_root=data_root, out=out, drift=drift, seed=seed)
+    summary = Demo(config).run()
+    if as_json:
+        print_json(summary)

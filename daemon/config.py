@@ -1,0 +1,139 @@
+"""The configuration: one tree of frozen dataclasses, read from file, environment and flags."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from teacherd.consumers.decoding import DecodingConfig
+from teacherd.consumers.stream_log import StreamLogConfig
+from teacherd.consumers.task_buffer import TaskBufferConfig
+from teacherd.daemon.config_parsing import overlay_assignments, overlay_environment, parse
+from teacherd.daemon.endpoints import EndpointsConfig
+from teacherd.daemon.errors import ConfigurationError, Problem
+from teacherd.daemon.evaluation_sets import EvaluationConfig
+from teacherd.daemon.intake import IntakeConfig
+from teacherd.daemon.learning import CheckpointConfig
+from teacherd.daemon.logs import LoggingConfig
+from teacherd.daemon.publication import PublicationConfig
+from teacherd.models.learner import LearnerConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """What the lineage starts from."""
+
+    base: str = "base"
+    """Folder of version 0, as `teacherd adopt` or `teacherd pretrain` writes it."""
+    classes: tuple[str, ...] | None = None
+    """Class names that the base model must have, in order; null takes what it has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessConfig:
+    """The process itself."""
+
+    state_directory: str = "state"
+    """Where the lineage lives: log, checkpoints, and `public/` for those who load teachers."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, cuda:1."""
+    num_threads: int = 0
+    """Threads of a tensor operation on the CPU; 0 takes torch's default. Bits depend on it."""
+    shutdown_seconds: float = 25.0
+    """Deadline of an orderly stop, below the 30 s after which most supervisors kill."""
+    seed: int = 0
+    """Seed of a new lineage; every random draw is keyed by it."""
+    on_lost_records: Literal["stop", "continue"] = "stop"
+    """What to do when records at the place of a partition are gone: exit 69, or skip them."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.num_threads < 0:
+            raise ValueError(f"num_threads: {self.num_threads} is negative; 0 is torch's default")
+        if self.shutdown_seconds <= 0:
+            raise ValueError(f"shutdown_seconds: {self.shutdown_seconds} is not above 0; take 25")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything that can be set; each section beside its owner."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    stream_log: StreamLogConfig = field(default_factory=StreamLogConfig)
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    tasks: TaskBufferConfig = field(default_factory=TaskBufferConfig)
+    learning: LearnerConfig = field(default_factory=LearnerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    publication: PublicationConfig = field(default_factory=PublicationConfig)
+    endpoints: EndpointsConfig = field(default_factory=EndpointsConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def deciding_weights(self) -> dict[str, Any]:
+        """Return the settings that decide weights, as the lineage log holds them."""
+        settings: dict[str, Any] = to_plain(
+            {"learning": asdict(self.learning), "decoding": asdict(self.decoding)}
+        )
+        return settings
+
+
+def load_config(
+    path: Path | None,
+    *,
+    environment: Mapping[str, str],
+    assignments: Sequence[str] = (),
+) -> Config:
+    """Read the configuration; flag > environment > file > default.
+
+    Raises:
+        ConfigurationError: Carries every problem found.
+    """
+    raw = {} if path is None else _read_yaml(path)
+    overlay_environment(raw, environment)
+    overlay_assignments(raw, assignments)
+    return parse(Config, raw, origin=str(path or "configuration"))
+
+
+def changed_keys(old: Config, new: Config) -> list[str]:
+    """Return the dotted keys in which two configurations differ."""
+    before, after = _flatten(asdict(old)), _flatten(asdict(new))
+    return sorted(key for key in before | after if before.get(key) != after.get(key))
+
+
+def to_plain(value: Any) -> Any:  # noqa: ANN401 (a tree of JSON values)
+    """Turn tuples into lists, so that what is compared is what JSON gives back."""
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(inner) for inner in value]
+    return value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        is_section = isinstance(value, Mapping)
+        flat |= _flatten(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
+    return flat
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            [Problem("--config", f"{path}: {error.strerror}; name a file that can be read")]
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError([Problem("--config", f"{path} is no YAML: {error}")]) from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigurationError(
+            [Problem("--config", f"{path} holds a {type(raw).__name__}, not sections of keys")]
+        )
+    return raw

@@ -1,0 +1,95 @@
+"""What `teacherd doctor` looks at: libraries, device, directories, base model, port."""
+
+import importlib.util
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import kafka
+import torch
+
+from teacherd.daemon.config import Config
+from teacherd.daemon.errors import ConfigurationError
+from teacherd.daemon.opening import load_base
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    state: Literal["ok", "note", "missing"]
+    subject: str
+    detail: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the finding as plain values."""
+        return asdict(self)
+
+
+def examine(config: Config) -> list[Finding]:
+    """Look at everything; never raises for what is missing."""
+    return [
+        _torch(),
+        _device(),
+        _crc32c(),
+        _base(config),
+        _directory("state directory", Path(config.process.state_directory)),
+        _directory("stream log", Path(config.stream_log.path).parent),
+        _port(config),
+    ]
+
+
+def _torch() -> Finding:
+    threads = torch.get_num_threads()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return Finding("ok", "torch", f"{torch.__version__}, {threads} threads, {capability}")
+
+
+def _device() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("ok", "device", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    return Finding("note", "device", "no CUDA device: learning runs on the CPU")
+
+
+def _crc32c() -> Finding:
+    if importlib.util.find_spec("crc32c") is None:
+        return Finding(
+            "missing", "crc32c", "kafka-python without it reads about 5 MB/s: pip install crc32c"
+        )
+    return Finding("ok", "crc32c", f"with kafka-python {kafka.__version__}")
+
+
+def _base(config: Config) -> Finding:
+    try:
+        manifest = load_base(config.model).manifest
+    except ConfigurationError as error:
+        return Finding("missing", "base model", "; ".join(map(str, error.problems)))
+    return Finding(
+        "ok", "base model", f"{manifest.architecture.name}, {len(manifest.classes)} classes"
+    )
+
+
+def _directory(subject: str, path: Path) -> Finding:
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("missing", subject, f"{path}: {existing} is not a writable directory")
+    free = os.statvfs(existing)
+    gigabytes = free.f_bavail * free.f_frsize / 1e9
+    return Finding("ok", subject, f"{path.absolute()}, {gigabytes:.1f} GB free")
+
+
+def _port(config: Config) -> Finding:
+    address = (config.endpoints.host, config.endpoints.port)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            return Finding(
+                "note", "port", f"{address[0]}:{address[1]}: {error.strerror} (a running daemon?)"
+            )
+    return Finding("ok", "port", f"{address[0]}:{address[1]} is free")

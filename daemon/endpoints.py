@@ -1,0 +1,128 @@
+"""HTTP endpoints: metrics, liveness, readiness, status. Reads snapshots only; changes nothing."""
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from teacherd.daemon.errors import TemporaryError
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.status_board import StatusBoard
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointsConfig:
+    """Where the daemon answers HTTP."""
+
+    host: str = "127.0.0.1"
+    """Address to bind; loopback, because nothing here asks who is calling."""
+    port: int = 9464
+    """TCP port to bind; 0 takes a free one, which the log and /status name."""
+    liveness_seconds: float = 120.0
+    """A loop that has not turned for so long counts as dead; above the longest training step."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if not 0 <= self.port <= 65535:  # noqa: PLR2004 (the range of TCP ports)
+            raise ValueError(f"port: {self.port} is no TCP port; take one from 0 to 65535")
+        if self.liveness_seconds <= 0:
+            raise ValueError(f"liveness_seconds: {self.liveness_seconds} is not above 0; take 120")
+
+
+class Endpoints:
+    """Serves from a thread of its own, from construction until `close`.
+
+    Args:
+        readiness: Says at each call where the process stands; "ready" answers 200.
+
+    Raises:
+        TemporaryError: The port is in use.
+    """
+
+    def __init__(
+        self,
+        config: EndpointsConfig,
+        *,
+        metrics: Metrics,
+        board: StatusBoard,
+        readiness: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._board = board
+        self._readiness = readiness
+        self._socket = _bind(config)
+        self.port: int = self._socket.getsockname()[1]
+        server_config = uvicorn.Config(
+            self._application(),
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(server_config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="endpoints"
+        )
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread is running."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _application(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/metrics", self._get_metrics),
+                Route("/livez", self._get_livez),
+                Route("/readyz", self._get_readyz),
+                Route("/status", self._get_status),
+            ]
+        )
+
+    def _get_metrics(self, _: Request) -> Response:
+        return Response(self._metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    def _get_livez(self, _: Request) -> JSONResponse:
+        beats = self._board.seconds_since_beat()
+        limit = self._config.liveness_seconds
+        is_live = all(seconds < limit for seconds in beats.values())
+        body = {"live": is_live, "seconds_since_beat": beats, "limit_seconds": limit}
+        return JSONResponse(body, status_code=200 if is_live else 503)
+
+    def _get_readyz(self, _: Request) -> JSONResponse:
+        state = self._readiness()
+        return JSONResponse({"state": state}, status_code=200 if state == "ready" else 503)
+
+    def _get_status(self, _: Request) -> JSONResponse:
+        return JSONResponse({"state": self._readiness(), **self._board.snapshot()})
+
+
+def _bind(config: EndpointsConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((config.host, config.port))
+    except OSError as error:
+        bound.close()
+        raise TemporaryError(
+            f"endpoints.port: {config.host}:{config.port} cannot be bound: {error.strerror}; "
+            "stop what uses it, set another port, or 0 for a free one"
+        ) from error
+    return bound

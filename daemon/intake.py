@@ -1,0 +1,227 @@
+"""The intake thread: owns the source, turns records into instances, fills the task buffer."""
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from teacherd.consumers.dead_letters import DeadLetter, DeadLetters
+from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.instance import Instance, Rejected
+from teacherd.consumers.record import Partition, Record
+from teacherd.consumers.source import Source, SourceError
+from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.status_board import StatusBoard
+
+_POLL_TIMEOUT_SECONDS = 0.2
+_LOG_INTERVAL_SECONDS = 30.0
+_FIRST_BACKOFF_SECONDS = 0.2
+_LAG_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntakeConfig:
+    """How records are taken in."""
+
+    poll_records: int = 512
+    """Records asked for at once; more amortises the call, fewer keeps the buffer's bound sharp."""
+    max_backoff_seconds: float = 60.0
+    """Longest pause between attempts while the source does not answer."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.poll_records < 1:
+            raise ValueError(f"poll_records: {self.poll_records} is less than 1; take 512")
+        if self.max_backoff_seconds < _FIRST_BACKOFF_SECONDS:
+            raise ValueError(
+                f"max_backoff_seconds: {self.max_backoff_seconds} is less than "
+                f"{_FIRST_BACKOFF_SECONDS}; take 60"
+            )
+
+
+class Intake:
+    """Polls, decodes, sets bad records aside durably, appends; pauses when the buffer is full.
+
+    Args:
+        now: Wall clock, seconds since the epoch.
+        stop: Set when the process is to end; also cuts every pause short.
+    """
+
+    def __init__(
+        self,
+        config: IntakeConfig,
+        *,
+        source: Source,
+        decoder: Decoder,
+        dead_letters: DeadLetters,
+        buffer: TaskBuffer,
+        metrics: Metrics,
+        board: StatusBoard,
+        now: Callable[[], float],
+        stop: threading.Event,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._decoder = decoder
+        self._dead_letters = dead_letters
+        self._buffer = buffer
+        self._metrics = metrics
+        self._board = board
+        self._now = now
+        self._stop = stop
+        self._released: queue.SimpleQueue[Mapping[Partition, int]] = queue.SimpleQueue()
+        self._taken = dict(source.positions())
+        self._is_in_step = True
+        self._backoff = 0.0
+        self._failures = 0
+        self._num_records = 0
+        self._next_log = 0.0
+        self._next_lag = 0.0
+        self._log = structlog.get_logger()
+        metrics.buffer_capacity.set(buffer.capacity_records)
+
+    def release(self, positions: Mapping[Partition, int]) -> None:
+        """Have the source told, by its own thread, that nothing below is needed any more."""
+        self._released.put(positions)
+
+    def run(self) -> None:
+        """Take records in until told to stop; then give the source back."""
+        try:
+            while not self._stop.is_set():
+                self._board.beat("intake")
+                self._turn()
+            self._forward_releases()
+        finally:
+            self._decoder.close()
+            self._dead_letters.close()
+            self._source.close()
+
+    def _turn(self) -> None:
+        try:
+            self.tick()
+        except SourceError as error:
+            self._survive(error)
+        else:
+            if self._failures:
+                self._log.info("source_recovered", failures=self._failures)
+            self._failures, self._backoff = 0, 0.0
+
+    def tick(self) -> None:
+        """Move one batch from the source to the buffer."""
+        self._forward_releases()
+        self._observe_lag()
+        is_full = self._buffer.is_full
+        self._metrics.intake_paused.set(is_full)
+        if is_full:
+            self._source.pause()
+            self._buffer.wait_for_room(_POLL_TIMEOUT_SECONDS)
+            return
+        self._source.resume()
+        if not self._is_in_step:
+            # A failure between poll and append: what was polled is not in the buffer.
+            self._source.seek(self._taken)
+        self._is_in_step = False
+        records = self._source.poll(self._config.poll_records, _POLL_TIMEOUT_SECONDS)
+        self._metrics.last_poll.set(self._now())
+        if records:
+            self._take(records)
+        self._is_in_step = True
+
+    def _take(self, records: Sequence[Record]) -> None:
+        results = self._decoder.decode_batch(records)
+        letters = [
+            self._letter(record, result)
+            for record, result in zip(records, results, strict=True)
+            if isinstance(result, Rejected)
+        ]
+        if letters:
+            # Before the buffer: a plan names only rejects whose dead letters are durable.
+            self._dead_letters.add(letters)
+        positions = self._source.positions()
+        self._buffer.append(list(zip(records, results, strict=True)), positions)
+        self._taken = dict(positions)
+        self._count(records, results)
+
+    def _letter(self, record: Record, rejected: Rejected) -> DeadLetter:
+        return DeadLetter(
+            origin=record.partition,
+            offset=record.offset,
+            key=record.key,
+            headers=record.headers,
+            value=record.value,
+            stage="decoding",
+            reason=rejected.reason,
+            message=rejected.message,
+            timestamp_ms=int(self._now() * 1000),
+        )
+
+    def _count(self, records: Sequence[Record], results: Sequence[Instance | Rejected]) -> None:
+        metrics = self._metrics
+        self._num_records += len(records)
+        by_partition: dict[Partition, int] = {}
+        for record in records:
+            by_partition[record.partition] = by_partition.get(record.partition, 0) + 1
+        for (topic, number), count in by_partition.items():
+            metrics.records_consumed.labels(topic, number).inc(count)
+        metrics.record_bytes.inc(sum(len(record.value) for record in records))
+        for result in results:
+            if isinstance(result, Rejected):
+                metrics.records_rejected.labels(result.reason).inc()
+                metrics.dead_letters.labels(result.reason).inc()
+
+    def _observe_lag(self) -> None:
+        """Export what lies between the log's end and the buffer, once a second."""
+        if self._now() < self._next_lag:
+            return
+        self._next_lag = self._now() + _LAG_INTERVAL_SECONDS
+        oldest = None
+        lags = self._source.lag()
+        for (topic, number), lag in lags.items():
+            self._metrics.lag_records.labels(topic, number).set(lag.records)
+            if lag.oldest_timestamp_ms is not None:
+                oldest = min(oldest or lag.oldest_timestamp_ms, lag.oldest_timestamp_ms)
+        self._board.update(
+            "intake",
+            records=self._num_records,
+            positions={f"{t}/{n}": at for (t, n), at in self._source.positions().items()},
+            lag={f"{topic}/{number}": lag.records for (topic, number), lag in lags.items()},
+            oldest_unread_timestamp_ms=oldest,
+            is_paused=self._buffer.is_full,
+        )
+        self._observe_buffer()
+
+    def _observe_buffer(self) -> None:
+        records, size = self._buffer.num_records, self._buffer.num_bytes
+        self._metrics.buffer_records.set(records)
+        self._metrics.buffer_bytes.set(size)
+        self._board.update(
+            "buffer",
+            records=records,
+            instances=self._buffer.num_instances,
+            bytes=size,
+            capacity_records=self._buffer.capacity_records,
+        )
+
+    def _forward_releases(self) -> None:
+        while not self._released.empty():
+            self._source.release(self._released.get())
+
+    def _survive(self, error: SourceError) -> None:
+        """Count, say so at most every 30 s, and pause for longer each time."""
+        self._failures += 1
+        self._metrics.source_failures.inc()
+        self._backoff = min(
+            max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), self._config.max_backoff_seconds
+        )
+        if self._now() >= self._next_log:
+            self._next_log = self._now() + _LOG_INTERVAL_SECONDS
+            self._log.warning(
+                "source_unavailable",
+                error=str(error),
+                failures=self._failures,
+                backoff_seconds=self._backoff,
+            )
+        self._stop.wait(self._backoff)

@@ -1,0 +1,331 @@
+"""The learning thread: owns learner, lineage log, checkpoints and versions.
+
+The order of events of a task is the guarantee: plan, training, version folder, outcome, publish,
+checkpoint, `current`, release. Each is durable before the next, so that a crash between any two is
+mended from the log.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.record import Partition
+from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.checkpoint import Checkpoint, CheckpointStore
+from teacherd.daemon.entries import Outcome, Plan, Publish
+from teacherd.daemon.errors import StateError
+from teacherd.daemon.journal import Journal
+from teacherd.daemon.measurement import Measurement
+from teacherd.daemon.observation import Observation
+from teacherd.daemon.publication import VersionStore
+from teacherd.daemon.recovery import closed_range
+from teacherd.daemon.verdict import decide
+from teacherd.models.artifact import Manifest, write_artifact
+from teacherd.models.learner import Learner, LearnerConfig, NonFiniteError, TaskReport
+from teacherd.models.task import Schedule, Task
+
+_CUT_TIMEOUT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When checkpoints are written."""
+
+    interval_seconds: float = 30.0
+    """Longest work that a crash inside a task repeats."""
+    keep: int = 3
+    """Newest checkpoints kept; more than one, so that a damaged one has a predecessor."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.interval_seconds <= 0:
+            raise ValueError(f"interval_seconds: {self.interval_seconds} is not above 0; take 30")
+        if self.keep < 1:
+            raise ValueError(f"keep: {self.keep} is less than 1; take 3")
+
+
+@dataclass(slots=True)
+class _Running:
+    """The task in progress."""
+
+    plan: Plan
+    task: BufferedTask
+    started: float
+    last_checkpoint: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Reconfiguration:
+    """A message from the main thread: other settings from the next task on."""
+
+    learning: LearnerConfig
+    checkpoints: CheckpointConfig
+    deciding_weights: Mapping[str, Any]
+
+
+class Learning:
+    """Cuts, plans, learns, decides, publishes; one task at a time.
+
+    Args:
+        release: Told what is safely below the places, after the checkpoint.
+        monotonic: Seconds; decides when a checkpoint is due.
+        stop: Set when the process is to end: the running step is finished, then a checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        *,
+        template: Manifest,
+        learner: Learner,
+        device: torch.device,
+        schedule: Schedule,
+        journal: Journal,
+        checkpoints: CheckpointStore,
+        versions: VersionStore,
+        buffer: TaskBuffer,
+        measurement: Measurement,
+        observation: Observation,
+        release: Callable[[Mapping[Partition, int]], None],
+        monotonic: Callable[[], float],
+        stop: threading.Event,
+    ) -> None:
+        self._config = config
+        self._template = template
+        self._learner = learner
+        self._device = device
+        self._schedule = schedule
+        self._journal = journal
+        self._checkpoints = checkpoints
+        self._versions = versions
+        self._buffer = buffer
+        self._measurement = measurement
+        self._observation = observation
+        self._release = release
+        self._monotonic = monotonic
+        self._stop = stop
+        self._running: _Running | None = None
+        self._reconfigurations: queue.SimpleQueue[_Reconfiguration] = queue.SimpleQueue()
+        self._log = structlog.get_logger()
+
+    def resume(self, plan: Plan, task: BufferedTask, state: Mapping[str, Any] | None) -> None:
+        """Take up a plan that has no outcome yet, from a checkpoint inside it if there is one."""
+        self._begin(plan, task)
+        if state is not None:
+            self._learner.load_state_dict(state)
+        self._log.info("task_resumed", task=plan.task, step=self._learner.num_steps_done)
+
+    def reconfigure(
+        self,
+        learning: LearnerConfig,
+        checkpoints: CheckpointConfig,
+        deciding_weights: Mapping[str, Any],
+    ) -> None:
+        """Have other settings taken over from the next task on; called by another thread."""
+        self._reconfigurations.put(_Reconfiguration(learning, checkpoints, deciding_weights))
+
+    def run(self) -> None:
+        """Learn until told to stop; leave a checkpoint."""
+        while self.tick():
+            self._observation.beat("learning")
+        if self._running is None:
+            self._checkpoint()
+        else:
+            self._checkpoint_inside()
+
+    def tick(self) -> bool:
+        """Make one step, or cut the next task; return whether to go on."""
+        if self._running is None:
+            self._take_reconfigurations()
+            cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
+            if cause is not None and not self._stop.is_set():
+                task = self._buffer.cut(cause)
+                self._begin(self._plan(task), task)
+        elif self._step():
+            self._checkpoint_if_due()
+        return not self._stop.is_set()
+
+    def _take_reconfigurations(self) -> None:
+        while not self._reconfigurations.empty():
+            new = self._reconfigurations.get()
+            self._journal.record_settings(new.deciding_weights)
+            self._config = new.checkpoints
+            self._learner = Learner(
+                new.learning,
+                teacher=self._learner.teacher,
+                preprocessing=self._template.preprocessing,
+                sigma=self._learner.sigma,
+                device=self._device,
+            )
+            self._schedule = Schedule(
+                seed=self._schedule.seed,
+                epochs=new.learning.epochs,
+                learning_rate=new.learning.optimizer.learning_rate,
+            )
+
+    def _plan(self, task: BufferedTask) -> Plan:
+        lineage = self._journal.lineage
+        plan = Plan(
+            task=lineage.num_tasks + 1,
+            cause=task.cause,
+            head=lineage.head,
+            seed=self._schedule.seed,
+            epochs=self._schedule.epochs,
+            learning_rate=self._schedule.learning_rate,
+            num_instances=len(task.labels),
+            ranges=tuple(closed_range(planned) for planned in task.ranges),
+        )
+        self._journal.record(plan)
+        self._observation.task_planned(plan)
+        return plan
+
+    def _begin(self, plan: Plan, task: BufferedTask) -> None:
+        now = self._monotonic()
+        self._running = _Running(plan, task, started=now, last_checkpoint=now)
+        if plan.num_instances == 0:
+            self._close(Outcome(task=plan.task, result="empty"))
+            return
+        schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
+        self._learner.begin(
+            Task(number=plan.task, inputs=task.inputs, labels=task.labels), schedule
+        )
+
+    def _step(self) -> bool:
+        """Make one optimizer step; return whether the task goes on."""
+        started = self._monotonic()
+        try:
+            goes_on = self._learner.step()
+        except NonFiniteError as error:
+            self._observation.nonfinite_loss()
+            self._learner.discard()
+            self._close(
+                Outcome(task=self._task.plan.task, result="quarantined", reasons=(str(error),))
+            )
+            return False
+        self._observation.step_made(
+            self._monotonic() - started, self._learner.num_steps_done, self._learner.num_steps
+        )
+        if not goes_on:
+            self._decide(self._learner.finish())
+        return goes_on
+
+    def _decide(self, report: TaskReport) -> None:
+        candidate, student = self._learner.candidate, self._learner.student
+        figures = self._figures(report, self._measurement.accuracy(candidate))
+        student_accuracy = self._measurement.accuracy(student)
+        verdict = decide(candidate)
+        task = self._task.plan.task
+        if verdict.result == "held":
+            self._learner.discard()
+            self._close(Outcome(task=task, result="held", reasons=verdict.reasons, figures=figures))
+            return
+        manifest = self._write_version(figures)
+        outcome = Outcome(
+            task=task,
+            result="accepted",
+            reasons=verdict.reasons,
+            version=manifest.version,
+            sha256=manifest.weights_sha256,
+            should_publish=verdict.should_publish,
+            figures=figures,
+        )
+        self._learner.accept()
+        self._observation.learned(report, figures, student_accuracy)
+        self._close(outcome, manifest)
+
+    def _close(self, outcome: Outcome, manifest: Manifest | None = None) -> None:
+        """Make the outcome durable, then everything that follows from it."""
+        running = self._task
+        self._journal.record(outcome)
+        if manifest is not None and outcome.should_publish:
+            self._journal.record(Publish(version=manifest.version))
+        self._running = None
+        self._checkpoint()
+        if manifest is not None and outcome.should_publish:
+            self._versions.serve(manifest)
+            self._observation.published(manifest)
+        self._versions.prune(self._journal.lineage)
+        self._release(dict(self._journal.lineage.places))
+        self._observation.task_closed(
+            running.plan, outcome, self._monotonic() - running.started, self._journal.lineage
+        )
+
+    def _write_version(self, figures: Mapping[str, float]) -> Manifest:
+        lineage = self._journal.lineage
+        learner = self._learner
+
+        def fill(folder: Path) -> Manifest:
+            return write_artifact(
+                folder,
+                learner.candidate,
+                lineage=lineage.id,
+                epoch=self._template.epoch,
+                version=lineage.next_version,
+                architecture=self._template.architecture,
+                classes=self._template.classes,
+                preprocessing=self._template.preprocessing,
+                sigma=learner.sigma,
+                parent=lineage.head,
+                tasks=(self._task.plan.task,),
+                verdict={"result": "accepted"},
+                metrics=dict(figures),
+                created_at=self._observation.timestamp(),
+            )
+
+        return self._versions.write(lineage.next_version, fill)
+
+    def _figures(self, report: TaskReport, accuracy: Mapping[str, float]) -> dict[str, float]:
+        base = self._measurement.base
+        newest = int(self._task.task.event_times_ms.max())
+        figures = {
+            "outer_ratio": report.outer_share,
+            "retain": report.retain,
+            "newest_event_ms": float(newest),
+        }
+        figures |= {f"loss.{name}": value for name, value in report.losses.items()}
+        figures |= {f"accuracy.{name}": value for name, value in accuracy.items()}
+        figures |= {f"forgetting.{name}": base[name] - value for name, value in accuracy.items()}
+        return figures
+
+    @property
+    def _task(self) -> _Running:
+        assert self._running is not None, "no task is running"
+        return self._running
+
+    def _checkpoint_if_due(self) -> None:
+        running = self._task
+        if self._monotonic() - running.last_checkpoint < self._config.interval_seconds:
+            return
+        try:
+            self._checkpoint_inside()
+        except StateError as error:
+            # Only speed is lost with it: the plan is in the log, and the next one may succeed.
+            self._observation.checkpoint_failed(error)
+        running.last_checkpoint = self._monotonic()
+
+    def _checkpoint_inside(self) -> None:
+        plan = self._task.plan
+        checkpoint = Checkpoint(
+            lineage=self._journal.lineage.id,
+            pin=self._journal.pin,
+            head=self._journal.lineage.head,
+            task=plan.task,
+            step=self._learner.num_steps_done,
+        )
+        self._save(checkpoint, self._learner.state_dict())
+
+    def _checkpoint(self) -> None:
+        lineage = self._journal.lineage
+        self._save(Checkpoint(lineage=lineage.id, pin=self._journal.pin, head=lineage.head), None)
+
+    def _save(self, checkpoint: Checkpoint, state: Mapping[str, Any] | None) -> None:
+        started = self._monotonic()
+        size = self._checkpoints.save(checkpoint, state)
+        self._observation.checkpointed(checkpoint, size, self._monotonic() - started)

@@ -1,0 +1,195 @@
+"""Tells people what the learning thread does: metrics, log events and its section of the status."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import structlog
+import torch
+
+from teacherd.daemon.checkpoint import Checkpoint
+from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.errors import StateError
+from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.status_board import StatusBoard
+from teacherd.models.artifact import Manifest
+from teacherd.models.learner import TaskReport
+
+
+class Observation:
+    """One method per event of the learning thread; returns nothing and decides nothing.
+
+    Args:
+        base_accuracy: Of version 0, by evaluation set.
+        now: Wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        board: StatusBoard,
+        base_accuracy: Mapping[str, float],
+        now: Callable[[], float],
+    ) -> None:
+        self._metrics = metrics
+        self._board = board
+        self._now = now
+        self._base_accuracy = base_accuracy
+        self._served: Manifest | None = None
+        self._log = structlog.get_logger()
+        for name, value in base_accuracy.items():
+            metrics.accuracy.labels(name, "base").set(value)
+
+    def timestamp(self) -> str:
+        """Return the wall clock as ISO 8601 in UTC."""
+        return datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
+
+    def beat(self, loop: str) -> None:
+        """A loop has turned."""
+        self._board.beat(loop)
+
+    def task_planned(self, plan: Plan) -> None:
+        """A plan is durable."""
+        num_records = sum(closed.count for closed in plan.ranges)
+        self._metrics.task_records.observe(num_records)
+        self._metrics.task_trigger.labels(plan.cause).inc()
+        self._log.info(
+            "task_planned",
+            task=plan.task,
+            cause=plan.cause,
+            head=plan.head,
+            records=num_records,
+            instances=plan.num_instances,
+        )
+
+    def step_made(self, seconds: float, done: int, total: int) -> None:
+        """An optimizer step has been made."""
+        self._metrics.step_duration.observe(seconds)
+        self._metrics.task_progress.set(done / total)
+        self._board.update("task", steps_done=done, steps=total)
+
+    def nonfinite_loss(self) -> None:
+        """A step was not taken, because of NaN or infinity."""
+        self._metrics.nonfinite_losses.inc()
+
+    def learned(
+        self,
+        report: TaskReport,
+        figures: Mapping[str, float],
+        student_accuracy: Mapping[str, float],
+    ) -> None:
+        """A task's candidate was accepted."""
+        metrics = self._metrics
+        metrics.instances_learned.inc(report.num_instances)
+        metrics.consolidations.inc(report.num_consolidations)
+        metrics.teacher_retain.set(report.retain)
+        metrics.outer.set(report.outer_share)
+        for component, value in report.losses.items():
+            metrics.loss.labels(component).set(value)
+        for name, value in student_accuracy.items():
+            metrics.accuracy.labels(name, "student").set(value)
+        if torch.cuda.is_available():
+            metrics.gpu_memory.set(torch.cuda.memory_allocated())
+        self.teacher_measured({name: figures[f"accuracy.{name}"] for name in self._base_accuracy})
+        self._board.update(
+            "learning", student_accuracy=dict(student_accuracy), outer_ratio=report.outer_share
+        )
+
+    def teacher_measured(self, accuracy: Mapping[str, float]) -> None:
+        """The head's accuracy is known."""
+        metrics = self._metrics
+        for name, value in accuracy.items():
+            promotion = value - self._base_accuracy[name]
+            metrics.accuracy.labels(name, "teacher").set(value)
+            metrics.promotion.labels(name).set(promotion)
+            metrics.forgetting.labels(name).set(-promotion)
+        self._board.update(
+            "learning",
+            teacher_accuracy=dict(accuracy),
+            base_accuracy=dict(self._base_accuracy),
+            forgetting={name: self._base_accuracy[name] - accuracy[name] for name in accuracy},
+        )
+
+    def task_closed(self, plan: Plan, outcome: Outcome, seconds: float, lineage: Lineage) -> None:
+        """An outcome and everything that follows from it are durable."""
+        self._metrics.tasks.labels(outcome.result).inc()
+        self._metrics.promotions.labels(outcome.result).inc()
+        self._metrics.task_duration.observe(seconds)
+        self._metrics.task_progress.set(0)
+        self.standing(lineage)
+        self._board.update(
+            "verdict",
+            task=plan.task,
+            result=outcome.result,
+            reasons=list(outcome.reasons),
+            version=outcome.version,
+            figures=dict(outcome.figures),
+            at=self.timestamp(),
+        )
+        level = self._log.info if outcome.result in ("accepted", "empty") else self._log.warning
+        level(
+            "task_closed",
+            task=plan.task,
+            outcome=outcome.result,
+            version=outcome.version,
+            reasons=list(outcome.reasons),
+            duration_seconds=round(seconds, 3),
+            **{name: round(value, 4) for name, value in outcome.figures.items()},
+        )
+
+    def standing(self, lineage: Lineage) -> None:
+        """Where the lineage stands, at the start and after each task."""
+        self._board.update(
+            "lineage",
+            id=lineage.id,
+            head=lineage.head,
+            current=lineage.current,
+            tasks=lineage.num_tasks,
+            outcomes=dict(lineage.outcomes),
+            instances_learned=lineage.num_learned,
+            places={f"{t}/{number}": place for (t, number), place in lineage.places.items()},
+        )
+        self._board.update("task", steps_done=0, steps=0)
+
+    def published(self, manifest: Manifest) -> None:
+        """A version is served from now on."""
+        metrics = self._metrics
+        if self._served is not None:
+            metrics.teacher_info.clear()
+        metrics.teacher_info.labels(
+            manifest.version, manifest.weights_sha256, manifest.architecture.name
+        ).set(1)
+        metrics.teacher_version.set(manifest.version)
+        metrics.teacher_age.set_function(lambda: self._age(manifest))
+        newest = manifest.metrics.get("newest_event_ms", 0.0) / 1000
+        if newest:
+            metrics.freshness.set_function(lambda: max(0.0, self._now() - newest))
+        self._board.update(
+            "teacher",
+            version=manifest.version,
+            sha256=manifest.weights_sha256,
+            created_at=manifest.created_at,
+            newest_event_ms=int(newest * 1000) or None,
+        )
+        self._served = manifest
+        self._log.info("version_published", version=manifest.version)
+
+    def checkpointed(self, checkpoint: Checkpoint, size_bytes: int, seconds: float) -> None:
+        """A checkpoint is durable."""
+        metrics = self._metrics
+        metrics.checkpoint_duration.set(seconds)
+        metrics.checkpoint_size.set(size_bytes)
+        metrics.checkpoint_success.set(self._now())
+        self._board.update(
+            "checkpoint", at=self.timestamp(), task=checkpoint.task, step=checkpoint.step
+        )
+        self._log.debug("checkpoint_written", task=checkpoint.task, step=checkpoint.step)
+
+    def checkpoint_failed(self, error: StateError) -> None:
+        """A checkpoint inside a task could not be written; the task goes on."""
+        self._metrics.checkpoint_failures.inc()
+        self._log.error("checkpoint_failed", path=str(error.path), error=error.reason)
+
+    def _age(self, manifest: Manifest) -> float:
+        return max(0.0, self._now() - datetime.fromisoformat(manifest.created_at).timestamp())

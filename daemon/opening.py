@@ -1,0 +1,162 @@
+"""How a lineage begins, and how it is found again: version 0, base model, classes."""
+
+import secrets
+from pathlib import Path
+
+import structlog
+
+from teacherd.daemon.config import ModelConfig
+from teacherd.daemon.entries import Open, Publish
+from teacherd.daemon.errors import ConfigurationError, Problem
+from teacherd.daemon.state_directory import StateDirectory
+from teacherd.models.artifact import (
+    ArtifactError,
+    LoadedTeacher,
+    Manifest,
+    load_artifact,
+    write_artifact,
+)
+
+
+def open_lineage(config: ModelConfig, state: StateDirectory, *, seed: int, now: str) -> None:
+    """Make the base model version 0 of a new lineage, or check that it is this lineage's.
+
+    Raises:
+        ConfigurationError: There is no usable base model, it has other classes than the
+            configuration, or the state directory belongs to a lineage with another base.
+    """
+    if state.journal.is_new:
+        base = load_base(config)
+        require_classes(config, base.manifest)
+        _begin(state, base, seed=seed, now=now)
+    else:
+        _require_same_base(config, state)
+    _mend_publication(state)
+
+
+def load_head(state: StateDirectory, config: ModelConfig) -> LoadedTeacher:
+    """Load the version that the next task starts from.
+
+    Raises:
+        ConfigurationError: It has other classes than the configuration.
+        StateError: It is not what the lineage log says.
+    """
+    lineage = state.journal.lineage
+    head = state.versions.load(lineage.head, lineage.versions[lineage.head].sha256)
+    require_classes(config, head.manifest)
+    return head
+
+
+def _begin(state: StateDirectory, base: LoadedTeacher, *, seed: int, now: str) -> None:
+    lineage_id = secrets.token_hex(8)
+    manifest = base.manifest
+
+    def fill(folder: Path) -> Manifest:
+        return write_artifact(
+            folder,
+            base.network,
+            lineage=lineage_id,
+            epoch=1,
+            version=0,
+            architecture=manifest.architecture,
+            classes=manifest.classes,
+            preprocessing=manifest.preprocessing,
+            sigma=manifest.sigma,
+            parent=None,
+            tasks=(),
+            verdict={"result": "base"},
+            metrics=manifest.metrics,
+            created_at=now,
+        )
+
+    written = state.versions.write(0, fill)
+    state.journal.record(
+        Open(
+            lineage=lineage_id,
+            seed=seed,
+            sha256=written.weights_sha256,
+            classes=manifest.classes,
+        )
+    )
+    structlog.get_logger().info("lineage_opened", lineage=lineage_id, classes=len(manifest.classes))
+
+
+def _mend_publication(state: StateDirectory) -> None:
+    """Carry out what was decided before a crash: the publish entry, and the pointer to it."""
+    lineage = state.journal.lineage
+    due = 0 if lineage.current is None else lineage.unpublished
+    if due is not None:
+        state.journal.record(Publish(version=due))
+    current = lineage.versions[lineage.current or 0]
+    served = state.versions.served()
+    if served is None or served.version != current.version:
+        manifest = state.versions.load(current.version, current.sha256).manifest
+        state.versions.serve(manifest)
+
+
+def load_base(config: ModelConfig) -> LoadedTeacher:
+    """Load and verify the base model.
+
+    Raises:
+        ConfigurationError: There is none, or it is damaged.
+    """
+    folder = Path(config.base)
+    if not folder.is_dir():
+        raise ConfigurationError(
+            [
+                Problem(
+                    "model.base",
+                    f"{folder} is no folder; make one with `teacherd adopt` from your own network "
+                    "or with `teacherd pretrain` from labelled data",
+                )
+            ]
+        )
+    try:
+        return load_artifact(folder)
+    except ArtifactError as error:
+        raise ConfigurationError([Problem("model.base", str(error))]) from error
+
+
+def require_classes(config: ModelConfig, manifest: Manifest) -> None:
+    """Hold the configured classes against a model's.
+
+    Raises:
+        ConfigurationError: They differ.
+    """
+    if config.classes is None or tuple(config.classes) == tuple(manifest.classes):
+        return
+    missing = [name for name in config.classes if name not in manifest.classes]
+    extra = [name for name in manifest.classes if name not in config.classes]
+    difference = (
+        f"the base model lacks {missing} and has {extra} besides"
+        if missing or extra
+        else "the order differs"
+    )
+    raise ConfigurationError(
+        [
+            Problem(
+                "model.classes",
+                f"{len(config.classes)} classes are not the base model's "
+                f"{len(manifest.classes)}: {difference}; "
+                "set model.classes to null or to the classes of the base model",
+            )
+        ]
+    )
+
+
+def _require_same_base(config: ModelConfig, state: StateDirectory) -> None:
+    """Refuse a base that is not this lineage's; one that is gone meanwhile does not matter."""
+    if not Path(config.base).is_dir():
+        return
+    base = load_base(config)
+    opening = state.journal.lineage.opening
+    if opening is not None and base.manifest.weights_sha256 != opening.sha256:
+        raise ConfigurationError(
+            [
+                Problem(
+                    "model.base",
+                    f"{config.base} is not version 0 of the lineage in the state directory "
+                    f"({opening.lineage}); give the other base a state directory of its own",
+                )
+            ]
+        )

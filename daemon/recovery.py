@@ -1,0 +1,105 @@
+"""What a start makes up for: the records of an unfinished plan, the partitions' places."""
+
+from typing import Literal
+
+import structlog
+
+from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
+from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.record import OffsetRange, Partition
+from teacherd.consumers.source import RecordsLostError, Source
+from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
+from teacherd.daemon.entries import ClosedRange, Plan, Skip
+from teacherd.daemon.errors import UnavailableError
+from teacherd.daemon.journal import Journal
+
+
+def reread(plan: Plan, source: Source, decoder: Decoder) -> BufferedTask:
+    """Read the records of a plan once more and make the same task of them.
+
+    Raises:
+        UnavailableError: They are gone, or not what the plan says.
+    """
+    ranges = [planned_range(closed) for closed in plan.ranges]
+    records = source.read([planned.offsets for planned in ranges])
+    try:
+        return rebuild_task(ranges, records, decoder, cause=plan.cause)
+    except RangeMismatchError as error:
+        raise UnavailableError(
+            f"task {plan.task} was planned but its records changed: {error}; restore the stream, "
+            "or start a new lineage in another process.state_directory"
+        ) from error
+
+
+def seek_to_places(
+    journal: Journal, source: Source, *, on_lost: Literal["stop", "continue"]
+) -> dict[Partition, int]:
+    """Move every partition to its place in the lineage log, an unseen one to its beginning.
+
+    Returns:
+        The places.
+
+    Raises:
+        UnavailableError: Records at a place are gone, and the configuration says stop.
+    """
+    earliest = source.earliest()
+    places = {
+        each: journal.lineage.places.get(each, earliest[each]) for each in source.partitions()
+    }
+    while True:
+        try:
+            source.seek(places)
+        except RecordsLostError as error:
+            lost = error.lost
+            if lost.start != places[lost.partition]:
+                raise UnavailableError(
+                    f"{error}; name the stream that this lineage learned from, or start a new "
+                    "lineage in another process.state_directory"
+                ) from error
+            if on_lost == "stop":
+                raise UnavailableError(
+                    f"{error}; set process.on_lost_records: continue to go on without them"
+                ) from error
+            _skip(journal, lost, error.reason)
+            places[lost.partition] = lost.end
+        else:
+            return places
+
+
+def planned_range(closed: ClosedRange) -> PlannedRange:
+    """Word the log's range as the task buffer does."""
+    return PlannedRange(
+        partition=Partition(closed.topic, closed.partition),
+        start=closed.start,
+        end=closed.end,
+        count=closed.count,
+        digest=closed.digest,
+        rejected=closed.rejected,
+    )
+
+
+def closed_range(planned: PlannedRange) -> ClosedRange:
+    """Word a buffered task's range as the log does."""
+    return ClosedRange(
+        topic=planned.partition.topic,
+        partition=planned.partition.number,
+        start=planned.start,
+        end=planned.end,
+        count=planned.count,
+        digest=planned.digest,
+        rejected=planned.rejected,
+    )
+
+
+def _skip(journal: Journal, lost: OffsetRange, reason: str) -> None:
+    topic, number = lost.partition
+    skip = Skip(topic=topic, partition=number, start=lost.start, end=lost.end, reason=reason)
+    journal.record(skip)
+    structlog.get_logger().warning(
+        "records_skipped",
+        topic=topic,
+        partition=number,
+        start=lost.start,
+        end=lost.end,
+        reason=reason,
+    )

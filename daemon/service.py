@@ -1,0 +1,176 @@
+"""The process: starts up in order, watches its threads, ends in order within one deadline."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+
+from teacherd.consumers.source import RecordsLostError
+from teacherd.daemon.assembly import Assembly
+from teacherd.daemon.config import Config, changed_keys
+from teacherd.daemon.endpoints import Endpoints
+from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
+from teacherd.daemon.logs import set_level
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.status_board import StatusBoard
+
+_TICK_SECONDS = 0.2
+_JOIN_SECONDS = 0.05
+RELOADABLE = ("logging.level", "learning.", "checkpoints.interval_seconds")
+"""Keys, or beginnings of keys, that SIGHUP may change."""
+
+
+class Service:
+    """run = startup, watch, shutdown; a thread's failure becomes the exit code.
+
+    Args:
+        reread: Resolves the configuration again, for SIGHUP.
+    """
+
+    def __init__(self, config: Config, *, reread: Callable[[], Config]) -> None:
+        self._config = config
+        self._reread = reread
+        self._stop = threading.Event()
+        self._force = threading.Event()
+        self._reload = threading.Event()
+        self._state = "starting"
+        self._exit_code = ExitCode.OK
+        self._threads: list[threading.Thread] = []
+        self._metrics = Metrics()
+        self._board = StatusBoard(monotonic=time.monotonic)
+        self._log = structlog.get_logger()
+
+    def run(self) -> ExitCode:
+        """Serve until a signal or a dead thread; return the code to exit with.
+
+        Raises:
+            TeacherdError: It could not start.
+        """
+        with self._signals():
+            endpoints = Endpoints(
+                self._config.endpoints,
+                metrics=self._metrics,
+                board=self._board,
+                readiness=lambda: self._state,
+            )
+            self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
+            try:
+                self._serve(endpoints)
+            finally:
+                endpoints.close()
+        self._log.info("stopped", exit_code=int(self._exit_code))
+        return self._exit_code
+
+    def _serve(self, endpoints: Endpoints) -> None:
+        assembly = Assembly(self._config, metrics=self._metrics, board=self._board, stop=self._stop)
+        try:
+            assembly.start()
+            self._metrics.reload_successful.set(1)
+            self._start_thread("intake", assembly.intake.run)
+            self._start_thread("learning", assembly.learning.run)
+            self._state = "ready"
+            self._log.info("started")
+            self._watch(assembly, endpoints)
+            self._shutdown()
+        finally:
+            self._stop.set()
+            if not any(thread.is_alive() for thread in self._threads):
+                assembly.close()
+
+    def _watch(self, assembly: Assembly, endpoints: Endpoints) -> None:
+        """Wait for a reason to end; re-read the configuration when asked to."""
+        while not self._stop.wait(_TICK_SECONDS):
+            if not endpoints.is_alive:
+                self._fail("endpoints", RuntimeError("the thread has ended"))
+            if self._reload.is_set():
+                self._reload.clear()
+                self._apply_reload(assembly)
+
+    def _shutdown(self) -> None:
+        """Let the threads end by themselves, until the deadline or a second signal."""
+        self._state = "stopping"
+        seconds = self._config.process.shutdown_seconds
+        self._log.info("stopping", deadline_seconds=seconds)
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < deadline and not self._force.is_set():
+                thread.join(_JOIN_SECONDS)
+        alive = [thread.name for thread in self._threads if thread.is_alive()]
+        if alive:
+            # The lineage log holds everything: what is cut off here is made up for at the start.
+            self._log.warning("stopped_at_deadline", threads=alive)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                target()
+            except BaseException as error:  # noqa: BLE001 (a thread's end is the process's)
+                self._fail(name, error)
+
+        # A daemon thread, so that a hung one cannot hold up the exit beyond the deadline.
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _fail(self, thread: str, error: BaseException) -> None:
+        """Note why a thread ended, and end the process with the code of the first such error."""
+        is_known = isinstance(error, TeacherdError | RecordsLostError)
+        self._log.error(
+            "thread_failed", thread=thread, error=str(error), exc_info=None if is_known else error
+        )
+        if self._exit_code is ExitCode.OK:
+            if isinstance(error, TeacherdError):
+                self._exit_code = error.exit_code
+            elif is_known:
+                self._exit_code = ExitCode.UNAVAILABLE
+            else:
+                self._exit_code = ExitCode.INTERNAL
+        self._stop.set()
+
+    def _apply_reload(self, assembly: Assembly) -> None:
+        """Take over a changed configuration whole, or keep the old one and say why."""
+        try:
+            config = self._reread()
+        except ConfigurationError as error:
+            self._refuse_reload(str(error))
+            return
+        changed = changed_keys(self._config, config)
+        fixed = [key for key in changed if not key.startswith(RELOADABLE)]
+        if fixed:
+            self._refuse_reload(f"only a restart can change {', '.join(fixed)}")
+            return
+        set_level(config.logging.level)
+        assembly.learning.reconfigure(
+            config.learning, config.checkpoints, config.deciding_weights()
+        )
+        self._config = config
+        self._metrics.reload_successful.set(1)
+        self._log.info("reloaded", changed=changed)
+
+    def _refuse_reload(self, reason: str) -> None:
+        self._metrics.reload_successful.set(0)
+        self._log.error("reload_refused", reason=reason)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let signals set flags, and put the old handlers back afterwards."""
+
+        def end(_number: int, _frame: FrameType | None) -> None:
+            if self._stop.is_set():
+                self._force.set()
+            self._stop.set()
+
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            self._reload.set()
+
+        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
+        previous = {number: signal.signal(number, new) for number, new in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

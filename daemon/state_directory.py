@@ -1,0 +1,85 @@
+"""A state directory: lock, lineage log, checkpoints and versions, opened together and mended."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from teacherd.daemon.checkpoint import CheckpointStore, StoredCheckpoint
+from teacherd.daemon.durable import remove_temporaries
+from teacherd.daemon.errors import ConfigurationError, Problem, StateError
+from teacherd.daemon.journal import Journal
+from teacherd.daemon.lineage_log import LineageLog
+from teacherd.daemon.publication import PublicationConfig, VersionStore
+from teacherd.daemon.state_lock import StateLock
+
+LINEAGE_LOG = "lineage.log"
+CHECKPOINTS = "checkpoints"
+PUBLIC = "public"
+
+
+class StateDirectory:
+    """Everything durable of one lineage, held by this process.
+
+    Args:
+        now: ISO 8601 time in UTC for the log's entries.
+
+    Raises:
+        ConfigurationError: The directory cannot be made or written.
+        TemporaryError: Another process holds it.
+        StateError: What it holds cannot be trusted.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        publication: PublicationConfig,
+        *,
+        keep_checkpoints: int,
+        now: Callable[[], str],
+    ) -> None:
+        _make(directory)
+        self._log = structlog.get_logger()
+        self._lock = StateLock(directory)
+        remove_temporaries(directory)
+        self.checkpoints = CheckpointStore(directory / CHECKPOINTS, keep=keep_checkpoints)
+        self.newest = self.checkpoints.load_newest(self._warn_unreadable)
+        pinned = self.newest.checkpoint.pin.num_entries if self.newest else 0
+        self.journal = Journal(LineageLog(directory / LINEAGE_LOG, now=now, pinned=pinned))
+        _require_same_log(directory, self.journal, self.newest)
+        self.versions = VersionStore(publication, directory / PUBLIC)
+        removed = self.versions.mend(self.journal.lineage)
+        if removed:
+            self._log.info("leftovers_removed", names=removed)
+
+    def close(self) -> None:
+        """Close the log and give the directory back."""
+        self.journal.close()
+        self._lock.close()
+
+    def _warn_unreadable(self, error: StateError) -> None:
+        self._log.warning("checkpoint_unreadable", path=str(error.path), error=error.reason)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".tmp-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        problem = Problem(
+            "process.state_directory",
+            f"{directory} cannot be written: {error.strerror}; name a directory that can",
+        )
+        raise ConfigurationError([problem]) from error
+
+
+def _require_same_log(directory: Path, journal: Journal, newest: StoredCheckpoint | None) -> None:
+    if newest is not None and not journal.contains(newest.checkpoint.pin):
+        raise StateError(
+            directory / LINEAGE_LOG,
+            f"does not contain the {newest.checkpoint.pin.num_entries} entries that "
+            f"{newest.path.name} relies on: log and checkpoints are of different times; restore "
+            "both from one backup",
+        )

@@ -1,0 +1,131 @@
+"""What the versions verbs show: the lineage log and the folders, read without the lock."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from teacherd.daemon.config import Config
+from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.errors import StateError, UsageError
+from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_log import LoggedEntry, read_lineage_log
+from teacherd.daemon.state_directory import LINEAGE_LOG, PUBLIC
+from teacherd.models.artifact import ArtifactError, read_manifest, verify_artifact, version_folder
+
+
+def list_versions(config: Config) -> list[dict[str, Any]]:
+    """Return one row for each accepted version, oldest first."""
+    entries, lineage, root = _read(config)
+    decided = {outcome.version: (logged, plan) for logged, plan, outcome in _accepted(entries)}
+    rows = []
+    for version, record in lineage.versions.items():
+        logged, plan = decided.get(version, (entries[0], None))
+        rows.append(
+            {
+                "version": version,
+                "sha256": record.sha256,
+                "parent": record.parent,
+                "task": record.task,
+                "instances": plan.num_instances if plan else None,
+                "outer_ratio": _figure(logged, "outer_ratio"),
+                "written_at": logged.written_at,
+                "state": _state(version, lineage, root),
+            }
+        )
+    return rows
+
+
+def show_version(config: Config, number: int) -> dict[str, Any]:
+    """Return plan, outcome and manifest of one version.
+
+    Raises:
+        UsageError: There is no such version.
+        StateError: Its manifest cannot be read.
+    """
+    entries, lineage, root = _read(config)
+    _require_version(lineage, number)
+    shown: dict[str, Any] = {"state": _state(number, lineage, root)}
+    for logged, plan, outcome in _accepted(entries):
+        if outcome.version == number:
+            shown["plan"] = asdict(plan)
+            shown["outcome"] = {"at": logged.written_at, **asdict(outcome)}
+    folder = version_folder(root, number)
+    if folder.exists():
+        try:
+            shown["manifest"] = asdict(read_manifest(folder))
+        except ArtifactError as error:
+            raise StateError(folder, str(error)) from error
+    return shown
+
+
+def verify_versions(config: Config, number: int | None) -> list[dict[str, Any]]:
+    """Check one version or all: loads, has the checksums of manifest and lineage log.
+
+    Raises:
+        UsageError: There is no such version.
+    """
+    _, lineage, root = _read(config)
+    if number is not None:
+        _require_version(lineage, number)
+    rows = []
+    for version in lineage.versions if number is None else (number,):
+        state, reason = _verify(version, lineage, root)
+        rows.append({"version": version, "state": state, "reason": reason})
+    return rows
+
+
+def _verify(version: int, lineage: Lineage, root: Path) -> tuple[str, str]:
+    folder = version_folder(root, version)
+    if not folder.exists():
+        return "pruned", "removed by publication.keep_versions"
+    try:
+        manifest = verify_artifact(folder)
+    except ArtifactError as error:
+        return "bad", str(error)
+    if manifest.weights_sha256 != lineage.versions[version].sha256:
+        return "bad", "its sha256 is not the lineage log's"
+    return "good", ""
+
+
+def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
+    directory = Path(config.process.state_directory)
+    if not (directory / LINEAGE_LOG).exists():
+        raise UsageError(
+            f"{directory} holds no lineage yet: start `teacherd run`, or name another "
+            "process.state_directory"
+        )
+    entries = read_lineage_log(directory / LINEAGE_LOG)
+    lineage = Lineage()
+    for logged in entries:
+        lineage.apply(logged.entry)
+    return entries, lineage, directory / PUBLIC
+
+
+def _accepted(entries: list[LoggedEntry]) -> Iterator[tuple[LoggedEntry, Plan, Outcome]]:
+    plan = None
+    for logged in entries:
+        if isinstance(logged.entry, Plan):
+            plan = logged.entry
+        elif isinstance(logged.entry, Outcome) and logged.entry.result == "accepted" and plan:
+            yield logged, plan, logged.entry
+
+
+def _figure(logged: LoggedEntry, name: str) -> float | None:
+    return logged.entry.figures.get(name) if isinstance(logged.entry, Outcome) else None
+
+
+def _require_version(lineage: Lineage, number: int) -> None:
+    if number not in lineage.versions:
+        raise UsageError(f"there is no version {number}; versions go from 0 to {lineage.head}")
+
+
+def _state(version: int, lineage: Lineage, root: Path) -> str:
+    words = []
+    if version == lineage.current:
+        words.append("current")
+    if version == lineage.head:
+        words.append("head")
+    if not version_folder(root, version).exists():
+        words.append("pruned")
+    return ", ".join(words)

@@ -1,0 +1,110 @@
+"""The daemon's service in a forked process: as killable as the real one, started in milliseconds.
+
+A fork server imports torch once and forks a child for each run, so that a test can afford to kill
+the daemon at every single point at which a crash could matter.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.errors import TeacherdError
+from teacherd.daemon.lineage_log import read_lineage_log
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["teacherd.daemon.service", "forked_daemon"])
+_POLL_SECONDS = 0.02
+
+
+def _serve(settings: dict[str, Any], failpoint: str | None, log_path: str) -> None:
+    from teacherd.daemon.config import Config  # noqa: PLC0415 (in the child, beside the service)
+    from teacherd.daemon.config_parsing import parse  # noqa: PLC0415
+    from teacherd.daemon.durable import failpoints  # noqa: PLC0415
+    from teacherd.daemon.logs import configure_logs  # noqa: PLC0415
+    from teacherd.daemon.service import Service  # noqa: PLC0415
+
+    failpoints.arm(failpoint)
+    with Path(log_path).open("a", encoding="utf-8") as log:
+        config = parse(Config, settings, origin="test")
+        configure_logs(config.logging, stream=log)
+        try:
+            code = int(Service(config, reread=lambda: config).run())
+        except TeacherdError as error:
+            log.write(f"{error}\n")
+            code = int(error.exit_code)
+    os._exit(code)
+
+
+class ForkedDaemon:
+    """Runs of the service over one state directory."""
+
+    def __init__(self, settings: dict[str, Any], directory: Path) -> None:
+        self._settings = settings
+        self.log_path = directory / "daemon.log"
+        self.lineage_log = Path(settings["process"]["state_directory"]) / "lineage.log"
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def start(self, failpoint: str | None = None) -> None:
+        """Start a run, which a failpoint may kill."""
+        arguments = (self._settings, failpoint, str(self.log_path))
+        self._process = _CONTEXT.Process(target=_serve, args=arguments)
+        self._process.start()
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Wait for the end of the run and return its exit code, negative for a signal."""
+        assert self._process is not None, "not started"
+        self._process.join(seconds)
+        code = self._process.exitcode
+        assert code is not None, f"still running:\n{self.log_path.read_text()[-3000:]}"
+        return code
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Wait for a condition while the run lives."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self._process is not None, "not started"
+            log = self.log_path.read_text()[-3000:] if self.log_path.exists() else ""
+            assert self._process.is_alive(), f"ended with {self._process.exitcode}:\n{log}"
+            assert time.monotonic() < deadline, f"not within {seconds} s:\n{log}"
+            time.sleep(_POLL_SECONDS)
+
+    def run_until_tasks(self, number: int) -> int:
+        """Run until so many tasks are closed, stop in order, return the exit code."""
+        self.start()
+        self.wait_until(lambda: len(self.outcomes()) >= number)
+        return self.terminate()
+
+    def terminate(self) -> int:
+        """Stop in order and return the exit code."""
+        assert self._process is not None, "not started"
+        self._process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """Kill as a crash would."""
+        assert self._process is not None, "not started"
+        os.kill(self._process.pid or 0, signal.SIGKILL)
+        self._process.join()
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        if self._process is not None and self._process.is_alive():
+            self.kill()
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes in the lineage log."""
+        return [each for each in self._entries() if isinstance(each, Outcome)]
+
+    def plans(self) -> list[Plan]:
+        """Return the plans in the lineage log."""
+        return [each for each in self._entries() if isinstance(each, Plan)]
+
+    def _entries(self) -> list[Any]:
+        if not self.lineage_log.exists():
+            return []
+        return [logged.entry for logged in read_lineage_log(self.lineage_log)]
