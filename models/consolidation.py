@@ -1,0 +1,189 @@
+"""Consolidation of a student into a teacher: KC-EMA, spatial ensemble (SE), and both (STS).
+
+method.md, sections 3 and 4. Sources: [IIL] Nie et al., arXiv 2406.03065 (KC-EMA: freezing period,
+then intermittent averaging); [SE] Huang et al., "Spatial Ensemble", NeurIPS 2021, arXiv 2110.01253.
+(S) is stated by a source, (C) read in its released code, (O) our reading; "ours" is ours.
+
+KC-EMA decides when and how far, SE and STS which fragments. A fragment is one parameter tensor (C).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from teacherd.models.draws import Draws
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsolidationConfig:
+    """When a student is consolidated into the teacher, how far, and which parts of it."""
+
+    kind: Literal["ema", "spatial", "spatial_temporal", "none"] = "ema"
+    """ema averages every tensor (S); spatial takes some tensors whole and leaves the others (S);
+    spatial_temporal averages some and leaves the others (C); none makes the student the teacher
+    at the end of the task, as plain training does."""
+    retain: float = 0.5
+    """Share of the old teacher left after one task, in expectation where tensors are drawn; 0.3 to
+    0.7 is sensible. (O)"""
+    momentum: float | None = None
+    """Share of the teacher that one consolidation keeps (alpha), in expectation; null derives it
+    from `retain`, which then holds for any number of epochs. (O)"""
+    freezing_epochs: int = 10
+    """Epochs at the start of a task that train the student only. (S)"""
+    interval_epochs: int = 5
+    """Epochs from one consolidation to the next. (O)"""
+    keep_probability: float = 0.3
+    """Probability that spatial_temporal leaves a tensor of the teacher as it is; the rest is
+    averaged further, so that `retain` holds. Other kinds do not use it. (O)"""
+
+    def __post_init__(self) -> None:
+        shares = {"retain": self.retain, "keep_probability": self.keep_probability}
+        if self.momentum is not None:
+            shares["momentum"] = self.momentum
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"{name}: {share}: must be at least 0 and below 1; take 0.5")
+        if self.freezing_epochs < 0:
+            raise ValueError(f"freezing_epochs: {self.freezing_epochs}: is negative; take 10")
+        if self.interval_epochs < 1:
+            raise ValueError(f"interval_epochs: {self.interval_epochs}: is below 1; take 5")
+        largest = self.retain if self.momentum is None else self.momentum
+        if self.kind == "spatial_temporal" and self.keep_probability > largest:
+            raise ValueError(
+                f"keep_probability: {self.keep_probability}: must be at most {largest}, since "
+                "leaving tensors alone already retains more than is asked for; lower it, or raise "
+                "retain (or momentum)"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsolidationPlan:
+    """What the consolidations of one task are; built by `plan_consolidations`."""
+
+    epochs: tuple[int, ...]
+    """Epochs, counted from 1, at whose end the teacher is consolidated; the last one always."""
+    alpha: float
+    """Share of the teacher that one consolidation keeps, in expectation."""
+    keep_probability: float
+    """Probability that a fragment stays as it is."""
+    momentum: float
+    """Share of the teacher in the fragments that do not."""
+
+
+def plan_consolidations(config: ConsolidationConfig, *, epochs: int) -> ConsolidationPlan:
+    """Return when and how far a task of this many epochs consolidates.
+
+    Ours: the consolidations are counted back from the end, every `interval_epochs`, down to the
+    end of the freezing period, so that the last one sees the finished student. A task no longer
+    than the freezing period consolidates once, at its end.
+
+    With K consolidations alpha is retain ** (1 / K) (O). SE and STS keep that same share in
+    expectation, m_eff = 1 - (1 - p)(1 - m) (derived in method.md 4): for SE m = 0 and so p = alpha;
+    for STS p is given and m follows.
+    """
+    if config.kind == "none":
+        return ConsolidationPlan(epochs=(epochs,), alpha=0.0, keep_probability=0.0, momentum=0.0)
+    due = range(epochs, min(config.freezing_epochs, epochs - 1), -config.interval_epochs)
+    alpha = config.retain ** (1 / len(due)) if config.momentum is None else config.momentum
+    keep_probability = {"ema": 0.0, "spatial": alpha}.get(config.kind, config.keep_probability)
+    momentum = {"ema": alpha, "spatial": 0.0}.get(
+        config.kind, 1 - (1 - alpha) / (1 - keep_probability)
+    )
+    return ConsolidationPlan(
+        epochs=tuple(reversed(due)),
+        alpha=alpha,
+        keep_probability=keep_probability,
+        momentum=max(momentum, 0.0),
+    )
+
+
+def draw_kept(num_fragments: int, *, keep_probability: float, draws: Draws, update: int) -> Tensor:
+    """Return which fragments [num_fragments] an update of the teacher leaves alone.
+
+    method.md 4: u_i ~ U[0,1), kept where u_i < p (S). Keyed by (lineage seed, task, update), so
+    the same on every rank and after every restart (ours; the released code does not seed them).
+    """
+    uniform = torch.rand(num_fragments, generator=draws.generator("consolidation", update))
+    return uniform < keep_probability
+
+
+@torch.no_grad()
+def consolidate(
+    teacher: nn.Module,
+    student: nn.Module,
+    *,
+    momentum: float,
+    alpha: float | None = None,
+    kept: Tensor | None = None,
+) -> None:
+    """Move the teacher towards the student: t <- m * t + (1 - m) * s in the fragments not kept.
+
+    Floating-point buffers (BatchNorm statistics) are averaged with `alpha`, kept or not, and
+    integer buffers are copied (O); the released code of [SE] leaves buffers to the teacher.
+
+    Args:
+        teacher: Changed in place.
+        student: Of the same architecture; not changed.
+        momentum: m; 0 copies the student exactly.
+        alpha: For the buffers; None takes m.
+        kept: Which parameter tensors stay, in the order of `parameters()`; None: none.
+    """
+    pairs = list(zip(teacher.parameters(), student.parameters(), strict=True))
+    if kept is not None:
+        pairs = [pair for pair, keep in zip(pairs, kept.tolist(), strict=True) if not keep]
+    _average(pairs, momentum)
+    buffers = list(zip(teacher.buffers(), student.buffers(), strict=True))
+    _average(
+        [pair for pair in buffers if pair[0].is_floating_point()],
+        momentum if alpha is None else alpha,
+    )
+    for mine, theirs in buffers:
+        if not mine.is_floating_point():
+            mine.copy_(theirs)
+
+
+def consolidate_after_epoch(
+    epoch: int,
+    plan: ConsolidationPlan,
+    *,
+    teacher: nn.Module,
+    student: nn.Module,
+    draws: Draws,
+) -> None:
+    """Consolidate if the plan says so for the end of this epoch, counted from 1."""
+    if epoch in plan.epochs:
+        kept = draw_kept(
+            len(list(teacher.parameters())),
+            keep_probability=plan.keep_probability,
+            draws=draws,
+            update=plan.epochs.index(epoch),
+        )
+        consolidate(teacher, student, momentum=plan.momentum, alpha=plan.alpha, kept=kept)
+
+
+def retained_share(plan: ConsolidationPlan, *, sizes: Sequence[int], draws: Draws) -> float:
+    """Return the share of the old teacher left in the parameters after all updates of the plan.
+
+    Args:
+        plan: As the task followed it.
+        sizes: Number of elements of each parameter tensor.
+        draws: Of the task.
+    """
+    left = torch.ones(len(sizes), dtype=torch.float64)
+    for update in range(len(plan.epochs)):
+        kept = draw_kept(
+            len(sizes), keep_probability=plan.keep_probability, draws=draws, update=update
+        )
+        left[~kept] *= plan.momentum
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    return float((left * weights).sum() / weights.sum())
+
+
+def _average(pairs: Sequence[tuple[Tensor, Tensor]], momentum: float) -> None:
+    if pairs:
+        mine, theirs = zip(*pairs, strict=True)
+        # torch's stubs know only the form with a tensor of weights.
+        torch._foreach_lerp_(list(mine), list(theirs), 1 - momentum)
