@@ -73,9 +73,9 @@ def _convert_dataclass(kind: Any, value: Any, key: str) -> Any:  # noqa: ANN401 
         raise StrictJsonError(f"{key or 'all of it'}: {_shown(value)}: must be an object")
     annotations = get_type_hints(kind)
     prefix = f"{key}." if key else ""
-    for name in value.keys() - annotations.keys():
+    for name in (name for name in value if name not in annotations):
         raise StrictJsonError(f"{prefix}{name}: {_shown(value[name])}: is not a known key")
-    for name in annotations.keys() - value.keys():
+    for name in (name for name in annotations if name not in value):
         raise StrictJsonError(f"{prefix}{name}: is missing")
     arguments = {
         name: _convert(annotation, value[name], f"{prefix}{name}")

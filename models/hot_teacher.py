@@ -1,0 +1,329 @@
+"""The served teacher inside an inference process: always the newest good version, no restart.
+
+    with HotTeacher("state/public") as teacher:
+        prediction = teacher.predict(images)
+
+A version is verified, built and probed beside the served one, then takes its place at once. On
+any failure the old one stays, the failure is counted, and watching goes on.
+
+Legend: B batch, K classes.
+"""
+
+import copy
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from teacherd.models.artifact import ArtifactError, Manifest
+from teacherd.models.backbone import NetworkFactory
+from teacherd.models.loader_metrics import LoaderMetrics, LoaderStats, Registry
+from teacherd.models.shared_lock import SharedLock
+from teacherd.models.version_watch import ServedVersion, VersionWatch
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["double", "in_place"]
+
+
+class NoTeacherError(Exception):
+    """There was no usable version in the time that was given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prediction:
+    """What exactly one version says about a batch."""
+
+    version: int
+    """The version that said it."""
+
+    epoch: int
+    """Its epoch; (epoch, version) only ever grows."""
+
+    classes: tuple[str, ...]
+    """Names of the columns of `probabilities`."""
+
+    probabilities: Tensor
+    """Float32 [B, K] on the CPU; each row sums to 1."""
+
+    labels: tuple[str, ...]
+    """The most probable class of each instance."""
+
+
+class HotTeacher:
+    """Serves the current version below a root and follows it; callable from many threads.
+
+    Mode `double` keeps the old and the new network on the device for a moment and never lets a
+    prediction wait. Mode `in_place` keeps one network on the device and a copy in host memory;
+    predictions wait while the weights are copied over.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        mode: Mode = "double",
+        device: torch.device | str = "cpu",
+        poll_seconds: float = 1.0,
+        probe: np.ndarray | None = None,
+        network: NetworkFactory | None = None,
+        on_swap: Callable[[Manifest], object] | None = None,
+        on_reject: Callable[[str, Exception], object] | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Check and store; `start` loads.
+
+        Args:
+            root: Where `current` and `versions/` lie.
+            mode: How a new version takes the old one's place.
+            device: Where predictions are computed.
+            poll_seconds: How often to look; a look costs one stat.
+            probe: A raw batch that a version must give finite logits for; made up if not given.
+            network: Called as network(num_classes=..., **arguments) in place of what manifests
+                name. Needed for networks of your own: a file never chooses what code runs.
+            on_swap: Told of each version that replaced another, in the watching thread.
+            on_reject: Told of each version refused, by reason and error.
+            now: Wall clock, seconds since the epoch.
+            monotonic: Clock for durations and retries.
+        """
+        if mode not in ("double", "in_place"):
+            raise ValueError(f"mode: {mode!r}: must be double or in_place")
+        if not poll_seconds > 0:
+            raise ValueError(f"poll_seconds: {poll_seconds}: must be above 0; take 1")
+        self._root = Path(root)
+        self._mode = mode
+        self._device = torch.device(device)
+        self._poll_seconds = poll_seconds
+        self._on_swap = on_swap
+        self._on_reject = on_reject
+        self._now = now
+        self._monotonic = monotonic
+        self._watch = VersionWatch(
+            self._root,
+            device=self._device if mode == "double" else torch.device("cpu"),
+            poll_seconds=poll_seconds,
+            probe=probe,
+            factory=network,
+            monotonic=monotonic,
+        )
+        self._lock = SharedLock()
+        self._refreshing = threading.RLock()  # a callback may look at us
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._served: ServedVersion | None = None
+        self._staged: ServedVersion | None = None
+        self._last_error: Exception | None = None
+        self._stats = LoaderStats()
+
+    def start(self, *, timeout_seconds: float = 30.0) -> None:
+        """Load the current version, waiting for one if there is none, and begin to watch.
+
+        Raises:
+            NoTeacherError: None came in time that could be served.
+        """
+        if self._thread is not None:
+            raise RuntimeError("this HotTeacher was started before; make a new one")
+        deadline = self._monotonic() + timeout_seconds
+        while not self.refresh() and self._served is None:
+            left = deadline - self._monotonic()
+            if left <= 0 or self._stop.wait(min(self._poll_seconds, left)):
+                raise NoTeacherError(
+                    f"no version to serve in {self._root} within {timeout_seconds:g} seconds: "
+                    f"{self._last_error}"
+                ) from self._last_error
+        self._thread = threading.Thread(target=self._run, name="teacherd-loader", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching and let go of the networks; predictions after this are errors."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._refreshing:
+            self._served = self._staged = None
+
+    def __enter__(self) -> Self:
+        if self._thread is None:
+            self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def predict(self, inputs: np.ndarray | Tensor) -> Prediction:
+        """Return what the served version says, all of it from that one version.
+
+        Args:
+            inputs: Raw [B, C, H, W] or [B, F], as they came in the stream: not normalised.
+        """
+        raw = _as_tensor(inputs)
+        with self._undisturbed():
+            served = self._require_served()
+            manifest = served.manifest
+            expected = manifest.architecture.input_shape
+            if tuple(raw.shape[1:]) != expected:
+                raise ValueError(
+                    f"inputs: shape {tuple(raw.shape)}: must be a batch of {expected}, "
+                    f"{(len(raw) if raw.ndim else 1, *expected)}; add the batch dimension to a "
+                    "single instance"
+                )
+            with torch.no_grad():
+                logits_BK = served.network(manifest.preprocessing.apply(raw.to(self._device)))
+                probabilities_BK = logits_BK.float().softmax(dim=1).cpu()
+        return Prediction(
+            version=manifest.version,
+            epoch=manifest.epoch,
+            classes=manifest.classes,
+            probabilities=probabilities_BK,
+            labels=tuple(manifest.classes[k] for k in probabilities_BK.argmax(dim=1).tolist()),
+        )
+
+    def refresh(self) -> bool:
+        """Look once, now; return whether another version is served than before."""
+        with self._refreshing:
+            if self._stop.is_set() or not self._watch.is_due():
+                return False
+            started = self._monotonic()
+            before = self._served
+            try:
+                candidate = self._watch.look(before, likeness=self._staged)
+                if candidate is None:
+                    return False
+                pause_seconds = self._swap(candidate)
+            except ArtifactError as error:
+                self._reject(error.reason, error)
+                return False
+            except Exception as error:  # noqa: BLE001 - whatever it is, the served version stays
+                self._reject("internal", error)
+                return False
+            self._note_swap(candidate.manifest, self._monotonic() - started, pause_seconds)
+            if before is not None:
+                _tell(self._on_swap, candidate.manifest)
+            return True
+
+    @property
+    def version(self) -> int:
+        """Number of the served version."""
+        return self.manifest.version
+
+    @property
+    def manifest(self) -> Manifest:
+        """Manifest of the served version."""
+        return self._require_served().manifest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the served version's classes."""
+        return self.manifest.classes
+
+    @property
+    def stats(self) -> LoaderStats:
+        """What was done so far, as of this moment."""
+        served = self._served
+        if served is None:
+            return self._stats
+        written = datetime.fromisoformat(served.manifest.created_at).timestamp()
+        return replace(self._stats, teacher_age_seconds=self._now() - written)
+
+    def register_metrics(self, registry: Registry) -> None:
+        """Show version, age, swaps and refusals in a prometheus_client registry."""
+        registry.register(LoaderMetrics(lambda: self.stats))
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._poll_seconds):
+            self.refresh()
+
+    def _undisturbed(self) -> AbstractContextManager[None]:
+        """Return what a prediction holds while it uses the network."""
+        return nullcontext() if self._mode == "double" else self._lock.shared()
+
+    def _swap(self, candidate: ServedVersion) -> float:
+        """Serve the candidate; return how long predictions had to wait for it."""
+        if self._mode == "double":
+            self._served = self._staged = candidate
+            return 0.0
+        started = self._monotonic()
+        with self._lock.exclusive():
+            self._served = self._copy_over(candidate)
+        self._staged = candidate
+        return self._monotonic() - started
+
+    def _copy_over(self, candidate: ServedVersion) -> ServedVersion:
+        """Return the candidate on the device, in the served network's memory where it fits."""
+        served = self._served
+        if served is None or not served.can_hold(candidate.manifest):
+            return replace(candidate, network=copy.deepcopy(candidate.network).to(self._device))
+        fresh = candidate.network.state_dict()
+        with torch.no_grad():
+            for name, tensor in served.network.state_dict().items():
+                tensor.copy_(fresh[name])
+        if self._device.type == "cuda":
+            # Predictions may run on streams that know nothing of this one.
+            torch.cuda.synchronize(self._device)
+        return replace(candidate, network=served.network)
+
+    def _note_swap(self, manifest: Manifest, seconds: float, pause_seconds: float) -> None:
+        stats = self._stats
+        self._stats = replace(
+            stats,
+            version=manifest.version,
+            swaps=stats.swaps + (stats.num_loads > 0),
+            last_swap_seconds=seconds,
+            last_pause_seconds=pause_seconds,
+            total_load_seconds=stats.total_load_seconds + seconds,
+            num_loads=stats.num_loads + 1,
+            loaded_at=self._now(),
+        )
+        self._last_error = None
+        logger.info(
+            "teacher_loaded epoch=%d version=%d seconds=%.3f",
+            manifest.epoch,
+            manifest.version,
+            seconds,
+        )
+
+    def _reject(self, reason: str, error: Exception) -> None:
+        """Count a refusal; say it once, not at every retry."""
+        is_news = str(error) != str(self._last_error)
+        self._last_error = error
+        if reason == "missing" and self._served is None:
+            return  # nothing is published yet, and `start` waits for it
+        failures = {**self._stats.failures, reason: self._stats.failures.get(reason, 0) + 1}
+        self._stats = replace(self._stats, failures=failures)
+        if is_news:
+            logger.warning("teacher_rejected reason=%s error=%r", reason, str(error))
+        _tell(self._on_reject, reason, error)
+
+    def _require_served(self) -> ServedVersion:
+        served = self._served
+        if served is None:
+            raise RuntimeError("no teacher is served; use `with HotTeacher(...)` or call start()")
+        return served
+
+
+def _tell(callback: Callable[..., object] | None, *arguments: object) -> None:
+    """Call the user's callback, if there is one; what it raises must not end the watching."""
+    if callback is None:
+        return
+    try:
+        callback(*arguments)
+    except Exception:
+        logger.exception("callback_failed")
+
+
+def _as_tensor(inputs: np.ndarray | Tensor) -> Tensor:
+    if isinstance(inputs, Tensor):
+        return inputs.detach()
+    # Torch takes neither negative strides nor, without a warning, memory that it must not write.
+    plain = np.ascontiguousarray(inputs)
+    return torch.from_numpy(plain if plain.flags.writeable else plain.copy())

@@ -1,0 +1,534 @@
+"""HotTeacher: the newest good version, whole, whatever happens to the files."""
+
+import dataclasses
+import gc
+import hashlib
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from torch import nn
+from versions import CREATED_AT, Paired, point, publish
+
+from teacherd.models.artifact import WEIGHTS, Manifest, version_folder
+from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.hot_teacher import HotTeacher, Mode, NoTeacherError
+from teacherd.models.preprocessing import Preprocessing
+
+BATCH = np.ones((2, 4), dtype=np.float32)
+MODES: list[Mode] = ["double", "in_place"]
+
+
+def started(root: Path, **arguments: object) -> HotTeacher:
+    """A HotTeacher that watches only when it is told to: its thread sleeps."""
+    teacher = HotTeacher(root, network=Paired, poll_seconds=3600.0, **arguments)
+    teacher.start(timeout_seconds=0)
+    return teacher
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Each way of swapping."""
+    return request.param
+
+
+def test_it_serves_the_current_version_and_follows_it(tmp_path: Path, mode: Mode) -> None:
+    """The first version serves at once, the next after one look; other looks do nothing."""
+    publish(tmp_path, 1)
+    with started(tmp_path, mode=mode) as teacher:
+        first = teacher.predict(BATCH)
+        looks = [teacher.refresh()]
+        publish(tmp_path, 2)
+        looks += [teacher.refresh(), teacher.refresh()]
+        second = teacher.predict(BATCH)
+
+        assert [False, True, False] == looks
+        assert (1, 2, 2) == (first.version, second.version, teacher.version)
+        assert (1, ("a", "b", "c")) == (second.epoch, second.classes)
+        assert ("a", "a") == second.labels
+        expected = torch.tensor([[0.002, 0, 0]] * 2).softmax(1)
+        assert torch.equal(expected, second.probabilities)
+        assert (1, {}) == (teacher.stats.swaps, dict(teacher.stats.failures))
+
+
+def test_raw_images_are_normalised_as_the_manifest_says(tmp_path: Path, mode: Mode) -> None:
+    """A network by manifest alone gives what it gives by hand, from array or tensor."""
+    architecture = BackboneConfig(name="small_cnn", input_shape=(1, 8, 8))
+    network = build_backbone(architecture, num_classes=3).eval()
+    preprocessing = Preprocessing(mean=(0.3,), std=(0.2,), scale=1 / 255)
+    publish(tmp_path, 5, network=network, architecture=architecture, preprocessing=preprocessing)
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    images.flags.writeable = False
+    with torch.no_grad():
+        inputs = preprocessing.apply(torch.from_numpy(images.copy()))
+        expected = network(inputs).softmax(1)
+
+    with HotTeacher(tmp_path, mode=mode) as teacher:
+        from_array = teacher.predict(images)
+        from_reversed = teacher.predict(images[::-1])
+        from_tensor = teacher.predict(torch.from_numpy(images.copy()))
+
+    assert torch.equal(expected, from_array.probabilities)
+    assert torch.equal(expected, from_tensor.probabilities)
+    assert torch.allclose(expected.flip(0), from_reversed.probabilities)
+    assert tuple("abc"[k] for k in expected.argmax(1)) == from_array.labels
+
+
+def test_inputs_of_another_shape_are_refused_and_harm_nothing(tmp_path: Path, mode: Mode) -> None:
+    """One instance without its batch dimension is an error of the caller, not of the teacher."""
+    publish(tmp_path, 1)
+    with started(tmp_path, mode=mode) as teacher:
+        with pytest.raises(ValueError, match="add the batch dimension"):
+            teacher.predict(BATCH[0])
+        publish(tmp_path, 2)
+
+        assert teacher.refresh()
+
+
+MLP = BackboneConfig(name="mlp", input_shape=(4,), arguments={"width": 8})
+
+
+def mlp(num_classes: int = 3, *, fill: float | None = None) -> nn.Module:
+    """A built-in network; with `fill`, every weight of its head has that value."""
+    network = build_backbone(MLP, num_classes=num_classes)
+    if fill is not None:
+        nn.init.constant_(network.head.weight, fill)
+    return network
+
+
+def publish_mlp(
+    root: Path, version: int, network: nn.Module | None = None, **changes: object
+) -> None:
+    """Publish a version of a built-in network."""
+    publish(root, version, network=network or mlp(), **{"architecture": MLP, **changes})
+
+
+def change_weights(root: Path, data: bytes) -> None:
+    """Replace the weights of version 2 so that manifest and current agree with them."""
+    folder = version_folder(root, 2)
+    (folder / WEIGHTS).write_bytes(data)
+    changes = {"weights_bytes": len(data), "weights_sha256": hashlib.sha256(data).hexdigest()}
+    change_manifest(root, **changes)
+
+
+def change_manifest(root: Path, **changes: object) -> None:
+    """Change the manifest of version 2 so that current agrees with it."""
+    path = version_folder(root, 2) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    change_pointer(root, manifest_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def change_pointer(root: Path, **changes: object) -> None:
+    """Change what current says."""
+    pointer = json.loads((root / "current").read_bytes())
+    point(root, json.dumps({**pointer, **changes}).encode())
+
+
+def republish(root: Path, network: nn.Module | None = None, **changes: object) -> None:
+    """Make version 2 once more, otherwise."""
+    shutil.rmtree(version_folder(root, 2))
+    publish_mlp(root, 2, network, **{"epoch": 2, **changes})
+
+
+def weights(root: Path) -> Path:
+    """Where the weights of version 2 lie."""
+    return version_folder(root, 2) / WEIGHTS
+
+
+def flip_a_bit(root: Path) -> None:
+    """Damage the weights without changing their size."""
+    data = bytearray(weights(root).read_bytes())
+    data[-1] ^= 1
+    weights(root).write_bytes(data)
+
+
+def link_out_of_the_root(root: Path) -> None:
+    """Let the version's folder lie elsewhere."""
+    outside = root.parent / "outside"
+    version_folder(root, 2).rename(outside)
+    version_folder(root, 2).symlink_to(outside)
+
+
+def link_current(root: Path) -> None:
+    """Put a link in the place of current."""
+    (root / "current").rename(root / "real")
+    (root / "current").symlink_to(root / "real")
+
+
+def rename_folder(root: Path, name: str) -> None:
+    """Let version 2 lie below another name, and point there."""
+    version_folder(root, 2).rename(root / name)
+    change_pointer(root, folder=name)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "corrupt weights": ("checksum", flip_a_bit),
+    "truncated weights": ("size", lambda root: weights(root).write_bytes(b"short")),
+    "half-written, no weights": ("missing", lambda root: weights(root).unlink()),
+    "half-written, no manifest": (
+        "missing",
+        lambda root: (version_folder(root, 2) / "manifest.json").unlink(),
+    ),
+    "no folder": ("missing", lambda root: shutil.rmtree(version_folder(root, 2))),
+    "another manifest than current means": (
+        "checksum",
+        lambda root: change_pointer(root, manifest_sha256="0" * 64),
+    ),
+    "a pickle": ("format", lambda root: change_weights(root, pickle.dumps({"a": 1}))),
+    "other shapes": ("tensors", lambda root: republish(root, nn.Linear(4, 3))),
+    "other number of classes": ("tensors", lambda root: republish(root, classes=("a", "b"))),
+    "NaN weights": ("nonfinite", lambda root: republish(root, mlp(fill=float("nan")))),
+    "weights that overflow": ("probe", lambda root: republish(root, mlp(fill=3e38))),
+    "unknown network": (
+        "network",
+        lambda root: republish(root, architecture=dataclasses.replace(MLP, name="mlpp")),
+    ),
+    "code to import": (
+        "code",
+        lambda root: republish(root, architecture=dataclasses.replace(MLP, name="os:system")),
+    ),
+    "another lineage": ("lineage", lambda root: republish(root, lineage="other")),
+    "a manifest of another version": ("manifest", lambda root: change_manifest(root, version=9)),
+    "an unknown key": ("manifest", lambda root: change_manifest(root, surprise=1)),
+    "an older version": ("downgrade", lambda root: publish_mlp(root, 0)),
+    "the same version, other manifest": (
+        "downgrade",
+        lambda root: change_pointer(root, version=1),
+    ),
+    "an older epoch": ("downgrade", lambda root: publish_mlp(root, 9, epoch=1)),
+    "traversal in current": ("pointer", lambda root: change_pointer(root, folder="../outside")),
+    "absolute path in current": ("pointer", lambda root: change_pointer(root, folder="/etc")),
+    "garbage in current": ("pointer", lambda root: point(root, b"\x80\x04garbage")),
+    "empty current": ("pointer", lambda root: point(root, b"")),
+    "no current": ("missing", lambda root: (root / "current").unlink()),
+    "current is a link": ("path", link_current),
+    "current is a folder": (
+        "path",
+        lambda root: [(root / "current").unlink(), (root / "current").mkdir()],
+    ),
+    "folder leads out": ("path", link_out_of_the_root),
+    "weights are a link": (
+        "path",
+        lambda root: [weights(root).rename(root / "w"), weights(root).symlink_to(root / "w")],
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_bad_version_is_refused_once_and_the_old_one_serves_on(
+    tmp_path: Path, mode: Mode, damage: str
+) -> None:
+    """It is counted by its reason, not tried again at each look, and a good one still comes in."""
+    reason, harm = DAMAGES[damage]
+    root = tmp_path / "root"
+    root.mkdir()
+    publish_mlp(root, 1, epoch=2)
+    told: list[str] = []
+    with HotTeacher(
+        root, mode=mode, poll_seconds=3600.0, on_reject=lambda why, _: told.append(why)
+    ) as teacher:
+        before = teacher.predict(BATCH)
+        publish_mlp(root, 2, epoch=2)
+        harm(root)
+
+        looks = [teacher.refresh() for _ in range(3)]
+        after = teacher.predict(BATCH)
+        refused = dict(teacher.stats.failures)
+        shutil.rmtree(root / "current", ignore_errors=True)
+        publish_mlp(root, 3, epoch=2)
+        recovered = teacher.refresh()
+
+        assert [False] * 3 == looks
+        assert (1, 1) == (before.version, after.version)
+        assert torch.equal(before.probabilities, after.probabilities)
+        assert {reason: 1} == refused
+        assert [reason] == told
+        assert (True, 3) == (recovered, teacher.predict(BATCH).version)
+
+
+def test_a_version_that_is_completed_later_comes_in_without_a_new_pointer(tmp_path: Path) -> None:
+    """On a slow share the weights may arrive after the pointer; any change is worth a look."""
+    publish(tmp_path, 1)
+    with started(tmp_path) as teacher:
+        publish(tmp_path, 2)
+        weights(tmp_path).rename(tmp_path / "late")
+        early = [teacher.refresh(), teacher.refresh()]
+        (tmp_path / "late").rename(weights(tmp_path))
+
+        assert [False, False, True] == [*early, teacher.refresh()]
+
+
+def test_what_may_pass_by_itself_is_tried_again_at_growing_intervals(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unreadable file is retried after 1, 2, 4 polls, and said only once."""
+    clock = [0.0]
+    publish(tmp_path, 1)
+    with HotTeacher(
+        tmp_path, network=Paired, poll_seconds=10.0, monotonic=lambda: clock[0]
+    ) as teacher:
+        publish(tmp_path, 2)
+        change_pointer(tmp_path, folder="n" * 300)
+        tried_at = []
+        for second in range(0, 100, 5):
+            clock[0] = float(second)
+            failures = teacher.stats.failures.get("unreadable", 0)
+            teacher.refresh()
+            if teacher.stats.failures["unreadable"] > failures:
+                tried_at.append(second)
+
+        assert [0, 10, 30, 70] == tried_at
+        messages = [r.getMessage() for r in caplog.records if "rejected" in r.getMessage()]
+        assert 1 == len(messages)
+        assert "reason=unreadable" in messages[0]
+
+
+def test_the_pointer_written_again_is_no_news(tmp_path: Path) -> None:
+    """A daemon that restarts may rewrite current with what it said: no swap, no failure."""
+    pointer = publish(tmp_path, 1)
+    with started(tmp_path) as teacher:
+        point(tmp_path, pointer)
+
+        assert not teacher.refresh()
+        assert {} == dict(teacher.stats.failures)
+
+
+def test_a_higher_epoch_wins_over_a_higher_version(tmp_path: Path) -> None:
+    """After a restore from backup the versions begin lower again, under the next epoch."""
+    publish(tmp_path, 7)
+    with started(tmp_path) as teacher:
+        publish(tmp_path, 3, epoch=2)
+
+        assert teacher.refresh()
+        assert (2, 3) == (teacher.predict(BATCH).epoch, teacher.version)
+
+
+def test_another_network_and_other_classes_come_in_too(tmp_path: Path, mode: Mode) -> None:
+    """A version need not be of the kind of the one before."""
+    publish_mlp(tmp_path, 1)
+    wider = dataclasses.replace(MLP, arguments={"width": 16})
+    network = build_backbone(wider, num_classes=4)
+    with HotTeacher(tmp_path, mode=mode, poll_seconds=3600.0) as teacher:
+        publish_mlp(tmp_path, 2, network, architecture=wider, classes=("a", "b", "c", "d"))
+
+        assert teacher.refresh()
+        assert (2, 4) == teacher.predict(BATCH).probabilities.shape
+        assert ("a", "b", "c", "d") == teacher.classes
+
+
+def test_a_probe_of_ones_own_decides(tmp_path: Path) -> None:
+    """A version that cannot cope with the user's own batch is refused."""
+    network = nn.Linear(4, 3)
+    nn.init.constant_(network.weight, 1e20)
+    publish(tmp_path, 1, network=network)
+    probe = np.full((1, 4), 1e30, dtype=np.float32)
+
+    def linear(num_classes: int) -> nn.Module:
+        return nn.Linear(4, num_classes)
+
+    with pytest.raises(NoTeacherError, match="probe batch"):
+        HotTeacher(tmp_path, probe=probe, network=linear).start(timeout_seconds=0)
+    with HotTeacher(tmp_path, poll_seconds=3600.0, network=linear) as teacher:
+        assert 1 == teacher.version
+
+
+@pytest.mark.parametrize("version_swapped", MODES)
+def test_every_response_is_of_one_version_under_continuous_swaps(
+    tmp_path: Path, version_swapped: Mode
+) -> None:
+    """From many threads: none fails, none is mixed, and no thread sees time run backwards."""
+    publish(tmp_path, 1)
+    done = threading.Event()
+    problems: list[str] = []
+    seen: list[set[int]] = []
+    teacher = started(tmp_path, mode=version_swapped)
+
+    def predict() -> None:
+        latest, versions = 0, set()
+        while not done.is_set():
+            try:
+                prediction = teacher.predict(BATCH)
+            except Exception as error:  # noqa: BLE001 - any failure is what is looked for
+                problems.append(repr(error))
+                continue
+            expected = torch.tensor([[prediction.version / 1000, 0, 0]] * 2).softmax(1)
+            if not torch.equal(expected, prediction.probabilities):
+                problems.append(f"version {prediction.version}: {prediction.probabilities}")
+            if prediction.version < latest:
+                problems.append(f"version {prediction.version} after {latest}")
+            latest = prediction.version
+            versions.add(latest)
+        seen.append(versions)
+
+    threads = [threading.Thread(target=predict) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    swapped = 0
+    for version in range(2, 42):
+        publish(tmp_path, version)
+        swapped += teacher.refresh()
+    done.set()
+    for thread in threads:
+        thread.join()
+    teacher.close()
+
+    assert [] == problems
+    assert 40 == swapped
+    assert len(set().union(*seen)) > 5
+
+
+def test_memory_does_not_grow_with_swaps(tmp_path: Path, mode: Mode) -> None:
+    """Eighty versions of 0.8 MB each come and go; less than a quarter of that may stay."""
+    process = psutil.Process()
+    publish(tmp_path, 0)
+    with started(tmp_path, mode=mode) as teacher:
+        for version in range(1, 101):
+            publish(tmp_path, version)
+            assert teacher.refresh()
+            teacher.predict(BATCH)
+            shutil.rmtree(version_folder(tmp_path, version - 1))
+            if version == 20:
+                gc.collect()
+                before = process.memory_info().rss
+        gc.collect()
+
+        assert process.memory_info().rss - before < 16 * 2**20
+
+
+def test_the_thread_finds_new_versions_by_itself(tmp_path: Path) -> None:
+    """Publishing is enough; the callback tells of it, and what it raises does no harm."""
+    publish(tmp_path, 1)
+    swapped = threading.Event()
+
+    def on_swap(manifest: Manifest) -> None:
+        if manifest.version == 3:
+            swapped.set()
+        raise RuntimeError("the user's mistake")
+
+    with HotTeacher(tmp_path, network=Paired, poll_seconds=0.01, on_swap=on_swap) as teacher:
+        publish(tmp_path, 2)
+        while teacher.version != 2:
+            time.sleep(0.01)
+        publish(tmp_path, 3)
+
+        assert swapped.wait(30)
+        assert 3 == teacher.predict(BATCH).version
+
+
+def test_start_waits_for_the_first_version(tmp_path: Path) -> None:
+    """An inference process may start before the daemon has published."""
+    with ThreadPoolExecutor(1) as pool:
+        teacher = HotTeacher(tmp_path, network=Paired, poll_seconds=0.02)
+        starting = pool.submit(teacher.start)
+        publish(tmp_path, 4)
+        starting.result()
+
+    assert 4 == teacher.version
+    assert (0, {}) == (teacher.stats.swaps, dict(teacher.stats.failures))
+    teacher.close()
+
+
+def test_without_a_usable_version_start_says_why(tmp_path: Path) -> None:
+    """The error names the root and the last reason: nothing there, or something bad."""
+    with pytest.raises(NoTeacherError, match=r"current: is not there"):
+        HotTeacher(tmp_path).start(timeout_seconds=0)
+
+    point(tmp_path, b"{}")
+    with pytest.raises(NoTeacherError, match=r"epoch: is missing") as raised:
+        HotTeacher(tmp_path, poll_seconds=0.01).start(timeout_seconds=0.05)
+
+    assert str(tmp_path) in str(raised.value)
+
+
+def test_it_must_be_started_and_not_used_after_close(tmp_path: Path) -> None:
+    """Each misuse has an error in words."""
+    publish(tmp_path, 1)
+    teacher = HotTeacher(tmp_path, network=Paired)
+    with pytest.raises(RuntimeError, match="no teacher is served"):
+        teacher.predict(BATCH)
+    with teacher, pytest.raises(RuntimeError, match="started before"):
+        teacher.start()
+
+    with pytest.raises(RuntimeError, match="no teacher is served"):
+        teacher.predict(BATCH)
+    assert not teacher.refresh()
+    assert "teacherd-loader" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize(("key", "value"), [("mode", "triple"), ("poll_seconds", 0.0)])
+def test_bad_settings_are_refused_by_name(tmp_path: Path, key: str, value: object) -> None:
+    """The error begins with the argument."""
+    with pytest.raises(ValueError, match=f"^{key}: "):
+        HotTeacher(tmp_path, **{key: value})
+
+
+def test_predictions_can_be_trained_on(tmp_path: Path, mode: Mode) -> None:
+    """Probabilities are ordinary tensors, not ones that autograd refuses."""
+    publish(tmp_path, 1)
+    with started(tmp_path, mode=mode) as teacher:
+        weight = torch.ones(3, requires_grad=True)
+        (teacher.predict(BATCH).probabilities * weight).sum().backward()
+
+    assert weight.grad is not None
+
+
+def test_figures_for_prometheus(tmp_path: Path) -> None:
+    """Version, age, swaps and refusals by reason, parsed back from the text format."""
+    publish(tmp_path, 1)
+    registry = CollectorRegistry()
+    now = CREATED_AT.timestamp() + 60
+    with started(tmp_path, now=lambda: now) as teacher:
+        teacher.register_metrics(registry)
+        publish(tmp_path, 2)
+        teacher.refresh()
+        point(tmp_path, b"")
+        teacher.refresh()
+        text = generate_latest(registry).decode()
+        stats = teacher.stats
+
+    samples = {
+        (sample.name.removeprefix("teacherd_loader_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert stats.last_swap_seconds is not None
+    assert now == stats.loaded_at
+    duration = samples.pop(("swap_duration_seconds_sum",))
+    assert duration > 0
+    assert {
+        ("version",): 2,
+        ("teacher_age_seconds",): 60,
+        ("swaps_total", "swapped"): 1,
+        ("swaps_total", "rejected"): 1,
+        ("rejected_total", "pointer"): 1,
+        ("swap_duration_seconds_count",): 2,
+    } == samples
+
+
+def test_importing_it_imports_only_torch_numpy_and_safetensors() -> None:
+    """An inference service must not pay for what only the daemon needs."""
+    script = (
+        "import sys, teacherd.models.hot_teacher; "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    names = set(done.stdout.split())
+    assert {"torch", "numpy", "safetensors"} <= names
+    unwanted = {"torchvision", "PIL", "yaml", "pydantic", "prometheus_client", "kafka", "structlog"}
+    assert set() == names & unwanted
