@@ -13,7 +13,7 @@ NUM_TASKS = 8
 _PARTS = 18  # 6 for the base, 8 streamed, 4 held out
 _BASE_PARTS = 6
 _HELD_OUT_PARTS = 4
-_MAX_TASK_INSTANCES = 500  # the demo of a large data set takes minutes, too
+_MAX_TASK_INSTANCES = 250  # the demo of a large data set takes minutes, too
 _MIN_TASK_INSTANCES = 10
 
 
@@ -36,7 +36,7 @@ class DemoStream:
 def build_demo_stream(dataset: Dataset, *, drift: DriftConfig, seed: int) -> DemoStream:
     """Deal a data set out by its classes' shares, and let the second half of the stream drift.
 
-    A task is an eighteenth of the data (500 instances at most), the base has six times that, the
+    A task is an eighteenth of the data (250 instances at most), the base has six times that, the
     stream eight times, and what remains, up to four times, is held out.
 
     Raises:

@@ -86,8 +86,8 @@ def test_a_large_data_set_is_not_used_up() -> None:
     """A demo takes minutes, however much data there is."""
     dealt = build_demo_stream(recognisable(60_000), drift=DRIFT, seed=0)
 
-    assert (3000, 2000) == (len(dealt.base), len(dealt.held_out["plain"]))
-    assert len(dealt.stream) == NUM_TASKS * 500
+    assert (1500, 1000) == (len(dealt.base), len(dealt.held_out["plain"]))
+    assert len(dealt.stream) == NUM_TASKS * 250
 
 
 def test_too_little_data_is_refused() -> None:
