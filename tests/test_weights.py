@@ -89,6 +89,23 @@ def test_state_that_is_no_tensor_is_refused() -> None:
         serialize_weights(Odd(1, 1))
 
 
+def test_large_finite_weights_are_accepted_though_their_sum_overflows() -> None:
+    """Only NaN and infinity are refused, not what adds up to infinity."""
+    network = nn.Linear(4, 2)
+    nn.init.constant_(network.weight, 3e38)
+
+    fill_network(nn.Linear(4, 2), read(serialize_weights(network)))
+
+
+def test_opposite_infinities_are_refused() -> None:
+    """They must not cancel out."""
+    network = nn.Linear(2, 1)
+    network.weight.data = torch.tensor([[torch.inf, -torch.inf]])
+
+    with pytest.raises(WeightsError):
+        fill_network(nn.Linear(2, 1), read(serialize_weights(network)))
+
+
 def archive() -> bytes:
     """What torch.save writes: a zip archive around a pickle."""
     buffer = BytesIO()
