@@ -20,6 +20,7 @@ from teacherd.models.evaluation import evaluate
 from teacherd.models.preprocessing import Preprocessing
 
 _IMAGE_DIMENSIONS = 3
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +51,7 @@ def adopt_network(adoption: Adoption) -> dict[str, Any]:
     """
     require_place(adoption.out)
     classes = _classes(adoption.classes)
-    architecture = BackboneConfig(
-        name=adoption.network,
-        input_shape=_numbers("--input-shape", adoption.input_shape, int),
-        arguments=parse_arguments(adoption.arguments),
-    )
+    architecture = _architecture(adoption)
     preprocessing = _preprocessing(adoption, architecture.input_shape)
     try:
         network = build_backbone(architecture, num_classes=len(classes))
@@ -83,9 +80,20 @@ def adopt_network(adoption: Adoption) -> dict[str, Any]:
     }
 
 
+def _architecture(adoption: Adoption) -> BackboneConfig:
+    try:
+        return BackboneConfig(
+            name=adoption.network,
+            input_shape=_numbers("--input-shape", adoption.input_shape, int),
+            arguments=parse_arguments(adoption.arguments),
+        )
+    except ValueError as error:
+        raise UsageError(f"--network, --input-shape, --argument: {error}") from error
+
+
 def _load_weights(network: nn.Module, path: Path) -> None:
-    state = _read_state_dict(path)
     wanted = network.state_dict()
+    state = _unwrapped(_read_state_dict(path), wanted)
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))
     wrong = [
@@ -124,11 +132,15 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         isinstance(tensor, Tensor) for tensor in loaded.values()
     ):
         raise UsageError(f"{path}: is no state dict; save network.state_dict()")
-    # Left by DistributedDataParallel and torch.compile around the user's network.
-    return {
-        name.removeprefix("module.").removeprefix("_orig_mod."): tensor
-        for name, tensor in loaded.items()
-    }
+    return dict(loaded)
+
+
+def _unwrapped(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what DistributedDataParallel and torch.compile put before the network's names."""
+    prefix = next((each for each in _WRAPPERS if all(name.startswith(each) for name in state)), "")
+    if not prefix or not state or state.keys() & wanted.keys():
+        return state
+    return _unwrapped({name.removeprefix(prefix): each for name, each in state.items()}, wanted)
 
 
 def _probe(
@@ -152,6 +164,8 @@ def _check_samples(
     classes: tuple[str, ...],
 ) -> float | None:
     if adoption.samples is None:
+        if adoption.min_accuracy > 0:
+            raise UsageError("--min-accuracy: there is nothing to measure on; add --samples")
         return None
     try:
         samples = load_dataset(adoption.samples)

@@ -1,6 +1,5 @@
 """Base models: version 0 as a folder, before any lineage exists."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 import yaml
 from torch import nn
 
-from teacherd.daemon.durable import write_folder
-from teacherd.daemon.errors import UsageError
+from teacherd.daemon.durable import TEMPORARY_PREFIX, remove, sync_directory, write_folder
+from teacherd.daemon.errors import StateError, UsageError
 from teacherd.models.artifact import ArtifactError, Manifest, read_manifest, write_artifact
 from teacherd.models.backbone import BackboneConfig
 from teacherd.models.preprocessing import Preprocessing
@@ -27,7 +26,7 @@ def write_base(
     preprocessing: Preprocessing,
     metrics: Mapping[str, float],
 ) -> Manifest:
-    """Write a base model folder; one that is there already is replaced, anything else is not.
+    """Write a base model folder; one that is there already is replaced, once the new one is whole.
 
     Raises:
         UsageError: The place is taken by something that is no base model.
@@ -53,10 +52,19 @@ def write_base(
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.exists():
-        shutil.rmtree(out)
-    return write_folder(out, fill, name="base")
+    place = out.resolve()
+    fresh = place.with_name(f"{TEMPORARY_PREFIX}{place.name}")
+    try:
+        if fresh.exists():
+            remove(fresh)
+        manifest = write_folder(fresh, fill, name="base")
+        if place.exists():
+            remove(place)
+        fresh.rename(place)
+        sync_directory(place.parent)
+    except OSError as error:
+        raise StateError(out, f"cannot be written: {error.strerror or error}") from error
+    return manifest
 
 
 def require_place(out: Path) -> None:
@@ -65,10 +73,14 @@ def require_place(out: Path) -> None:
     Raises:
         UsageError: Something else is there.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
     try:
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
         read_manifest(out)
+    except OSError as error:
+        raise UsageError(
+            f"--out: {out} cannot be used: {error.strerror}; name another folder"
+        ) from error
     except ArtifactError as error:
         raise UsageError(
             f"--out: {out} holds something that is no base model; name another folder"
@@ -83,13 +95,17 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, bool | int | float | 
     """
     parsed = {}
     for argument in arguments:
-        name, separator, text = argument.partition("=")
-        value = yaml.safe_load(text)
-        if (
-            not separator
-            or not name.isidentifier()
-            or not isinstance(value, bool | int | float | str)
-        ):
+        name, _, text = argument.partition("=")
+        value = _scalar(text)
+        if value is None or not name.isidentifier():
             raise UsageError(f"--argument: {argument!r} is not of the form name=value")
         parsed[name] = value
     return parsed
+
+
+def _scalar(text: str) -> bool | int | float | str | None:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return value if isinstance(value, bool | int | float | str) else None

@@ -12,12 +12,15 @@ from teacherd.daemon.base_model import parse_arguments, require_place, write_bas
 from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.datasets import load_dataset
 from teacherd.daemon.demo_stream import stratified_order
+from teacherd.daemon.device import find_device
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.pretraining import PretrainConfig, PretrainEpoch, pretrain
 from teacherd.models.artifact import Manifest
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.evaluation import evaluate
 from teacherd.models.preprocessing import Preprocessing
+
+_MIN_INSTANCES = 2  # BatchNorm cannot learn from one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,18 +52,25 @@ def pretrain_base(
         DivergedError: The loss is no longer a number.
     """
     require_place(training.out)
+    device = _device(training.device)
+    config = _config(training)
     dataset = load_dataset(training.dataset, root=training.data_root)
     order = stratified_order(dataset.labels, np.random.default_rng(training.seed))
     num_held_out = round(len(dataset) * training.holdout_share)
     held_out, kept = dataset.take(order[:num_held_out]), dataset.take(order[num_held_out:])
+    if len(kept) < _MIN_INSTANCES:
+        raise UsageError(
+            f"--holdout-share: {training.holdout_share} leaves {len(kept)} of {len(dataset)} "
+            f"instances to train on; {_MIN_INSTANCES} or more are wanted"
+        )
     manifest = train_base(
         kept,
         held_out=held_out,
         network=training.network,
         arguments=parse_arguments(training.arguments),
-        config=PretrainConfig(epochs=training.epochs, learning_rate=training.learning_rate),
+        config=config,
         seed=training.seed,
-        device=torch.device(training.device),
+        device=device,
         out=training.out,
         on_epoch=on_epoch,
     )
@@ -127,3 +137,19 @@ def train_base(
         preprocessing=preprocessing,
         metrics=metrics,
     )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return find_device(name)
+    except ValueError as error:
+        raise UsageError(f"--device: {error}") from error
+
+
+def _config(training: BaseTraining) -> PretrainConfig:
+    if training.seed < 0:
+        raise UsageError(f"--seed: {training.seed}: must not be negative; take 0")
+    try:
+        return PretrainConfig(epochs=training.epochs, learning_rate=training.learning_rate)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

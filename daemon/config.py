@@ -49,11 +49,12 @@ class ProcessConfig:
     """What to do when records at the place of a partition are gone: exit 69, or skip them."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         if self.num_threads < 0:
-            raise ValueError(f"num_threads: {self.num_threads} is negative; 0 is torch's default")
+            raise ValueError(
+                f"num_threads: {self.num_threads}: must not be negative; 0 is torch's default"
+            )
         if self.shutdown_seconds <= 0:
-            raise ValueError(f"shutdown_seconds: {self.shutdown_seconds} is not above 0; take 25")
+            raise ValueError(f"shutdown_seconds: {self.shutdown_seconds}: must be above 0; take 25")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

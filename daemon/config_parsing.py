@@ -47,11 +47,16 @@ def parse(config_type: type[T], raw: Mapping[str, Any], *, origin: str) -> T:
 
 
 def overlay_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Lay `TEACHERD_SECTION__KEY=value` over nested data; values are read as YAML scalars."""
+    """Lay `TEACHERD_SECTION__KEY=value` over nested data; values are read as YAML.
+
+    Raises:
+        ConfigurationError: One cannot be read, or its key lies below a plain value.
+    """
     for name, value in sorted(environment.items()):
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
             keys = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-            set_key(raw, keys, yaml.safe_load(value), origin=f"environment variable {name}")
+            origin = f"environment variable {name}"
+            set_key(raw, keys, _scalar(value, ".".join(keys), origin), origin=origin)
 
 
 def overlay_assignments(raw: dict[str, Any], assignments: Sequence[str]) -> None:
@@ -67,7 +72,8 @@ def overlay_assignments(raw: dict[str, Any], assignments: Sequence[str]) -> None
                 [Problem("--set", f"{assignment!r} is not of the form section.key=value")],
                 origin="command line",
             )
-        set_key(raw, key.split("."), yaml.safe_load(value), origin=f"--set {assignment}")
+        origin = f"--set {assignment}"
+        set_key(raw, key.split("."), _scalar(value, key, origin), origin=origin)
 
 
 def set_key(raw: dict[str, Any], keys: Sequence[str], value: object, *, origin: str) -> None:
@@ -77,7 +83,9 @@ def set_key(raw: dict[str, Any], keys: Sequence[str], value: object, *, origin: 
         ConfigurationError: A key on the way holds a value instead of a section.
     """
     for key in keys[:-1]:
-        section = raw.setdefault(key, {})
+        if raw.get(key) is None:
+            raw[key] = {}  # also for `section:` with every key commented out
+        section = raw[key]
         if not isinstance(section, dict):
             raise ConfigurationError(
                 [Problem(".".join(keys), f"{key} holds a value, not a section")], origin=origin
@@ -93,6 +101,15 @@ def keys_of(config_type: type, prefix: str = "") -> list[str]:
         section = _section_type(inner)
         keys += keys_of(section, f"{prefix}{name}.") if section else [f"{prefix}{name}"]
     return keys
+
+
+def _scalar(text: str, key: str, origin: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            [Problem(key, f"{text!r} is no YAML value; put quotes around it")], origin=origin
+        ) from error
 
 
 def _remove_misfits(config_type: type, data: dict[str, Any], prefix: str) -> list[Problem]:

@@ -30,7 +30,6 @@ class DriftConfig:
     """Standard deviation of the Gaussian, in pixels; 1 smears an 8 x 8 digit clearly."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         if not math.isfinite(self.angle_degrees):
             raise ValueError(f"angle_degrees: {self.angle_degrees} is not finite; take 20")
         if not 0 < self.blur_pixels < math.inf:

@@ -5,6 +5,8 @@ import torch
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.models.placement import enable_determinism
 
+_KINDS = ("cpu", "cuda")
+
 
 def prepare_device(name: str, num_threads: int) -> torch.device:
     """Choose the device and make what runs on it repeatable.
@@ -16,17 +18,31 @@ def prepare_device(name: str, num_threads: int) -> torch.device:
     Raises:
         ConfigurationError: There is no such device here.
     """
+    try:
+        device = find_device(name)
+    except ValueError as error:
+        raise ConfigurationError([Problem("process.device", str(error))]) from error
     if num_threads:
         torch.set_num_threads(num_threads)
+    enable_determinism(device)
+    return device
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of this name, once it has held a tensor.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigurationError(
-            [Problem("process.device", f"{name!r} cannot be used: {reason}; take auto or cpu")]
-        ) from error
-    enable_determinism(device)
+    # torch says in different ways that it has no CUDA, no such index or no such name.
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name!r}: cannot be used: {reason}; take auto or cpu") from error
+    if device.type not in _KINDS:
+        raise ValueError(f"{name!r}: must be auto, cpu, cuda or cuda:N; take auto")
     return device

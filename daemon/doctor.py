@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,9 @@ import kafka
 import torch
 
 from teacherd.daemon.config import Config
-from teacherd.daemon.errors import ConfigurationError
+from teacherd.daemon.device import find_device
+from teacherd.daemon.endpoints import bind
+from teacherd.daemon.errors import ConfigurationError, TemporaryError
 from teacherd.daemon.opening import load_base
 
 
@@ -32,11 +33,11 @@ def examine(config: Config) -> list[Finding]:
     """Look at everything; never raises for what is missing."""
     return [
         _torch(),
-        _device(),
+        _device(config),
         _crc32c(),
         _base(config),
         _directory("state directory", Path(config.process.state_directory)),
-        _directory("stream log", Path(config.stream_log.path).parent),
+        _stream_log(Path(config.stream_log.path)),
         _port(config),
     ]
 
@@ -47,10 +48,15 @@ def _torch() -> Finding:
     return Finding("ok", "torch", f"{torch.__version__}, {threads} threads, {capability}")
 
 
-def _device() -> Finding:
-    if torch.cuda.is_available():
-        return Finding("ok", "device", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
-    return Finding("note", "device", "no CUDA device: learning runs on the CPU")
+def _device(config: Config) -> Finding:
+    try:
+        device = find_device(config.process.device)
+    except ValueError as error:
+        return Finding("missing", "device", f"process.device: {error}")
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return Finding("ok", "device", f"{name}, CUDA {torch.version.cuda}")
+    return Finding("note", "device", "learning runs on the CPU")
 
 
 def _crc32c() -> Finding:
@@ -73,7 +79,7 @@ def _base(config: Config) -> Finding:
 
 def _directory(subject: str, path: Path) -> Finding:
     existing = path.absolute()
-    while not existing.exists():
+    while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Finding("missing", subject, f"{path}: {existing} is not a writable directory")
@@ -82,14 +88,17 @@ def _directory(subject: str, path: Path) -> Finding:
     return Finding("ok", subject, f"{path.absolute()}, {gigabytes:.1f} GB free")
 
 
+def _stream_log(path: Path) -> Finding:
+    if not path.absolute().parent.is_dir():
+        return Finding("missing", "stream log", f"{path}: its directory must exist; make it")
+    return _directory("stream log", path.parent)
+
+
 def _port(config: Config) -> Finding:
-    address = (config.endpoints.host, config.endpoints.port)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            return Finding(
-                "note", "port", f"{address[0]}:{address[1]}: {error.strerror} (a running daemon?)"
-            )
-    return Finding("ok", "port", f"{address[0]}:{address[1]} is free")
+    try:
+        bind(config.endpoints).close()
+    except TemporaryError as error:
+        return Finding("note", "port", f"{error} (a running daemon?)")
+    except ConfigurationError as error:
+        return Finding("missing", "port", "; ".join(map(str, error.problems)))
+    return Finding("ok", "port", f"{config.endpoints.host}:{config.endpoints.port} is free")

@@ -1,5 +1,6 @@
 """HTTP endpoints: metrics, liveness, readiness, status. Reads snapshots only; changes nothing."""
 
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -12,9 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from teacherd.daemon.errors import TemporaryError
+from teacherd.daemon.errors import ConfigurationError, Problem, TemporaryError
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
+
+_BACKLOG = 128
+_TEMPORARY_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +33,12 @@ class EndpointsConfig:
     """A loop that has not turned for so long counts as dead; above the longest training step."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         if not 0 <= self.port <= 65535:  # noqa: PLR2004 (the range of TCP ports)
-            raise ValueError(f"port: {self.port} is no TCP port; take one from 0 to 65535")
+            raise ValueError(f"port: {self.port}: must be from 0 to 65535; take 9464")
         if self.liveness_seconds <= 0:
-            raise ValueError(f"liveness_seconds: {self.liveness_seconds} is not above 0; take 120")
+            raise ValueError(
+                f"liveness_seconds: {self.liveness_seconds}: must be above 0; take 120"
+            )
 
 
 class Endpoints:
@@ -43,7 +48,8 @@ class Endpoints:
         readiness: Says at each call where the process stands; "ready" answers 200.
 
     Raises:
-        TemporaryError: The port is in use.
+        TemporaryError: The port is in use, or the address is not up yet.
+        ConfigurationError: There is no such address, or the port is not for this user.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class Endpoints:
         self._metrics = metrics
         self._board = board
         self._readiness = readiness
-        self._socket = _bind(config)
+        self._socket = bind(config)
         self.port: int = self._socket.getsockname()[1]
         server_config = uvicorn.Config(
             self._application(),
@@ -113,16 +119,29 @@ class Endpoints:
         return JSONResponse({"state": self._readiness(), **self._board.snapshot()})
 
 
-def _bind(config: EndpointsConfig) -> socket.socket:
+def bind(config: EndpointsConfig) -> socket.socket:
+    """Take the configured port; from now on no other process can.
+
+    Raises:
+        TemporaryError: It is in use, or the address is not up yet.
+        ConfigurationError: There is no such address, or the port is not for this user.
+    """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((config.host, config.port))
+        # Only listening makes it ours: SO_REUSEADDR lets two sockets bind that do not listen yet.
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
-        raise TemporaryError(
-            f"endpoints.port: {config.host}:{config.port} cannot be bound: {error.strerror}; "
-            "stop what uses it, set another port, or 0 for a free one"
+        message = f"{config.host}:{config.port} cannot be bound: {error.strerror}"
+        if error.errno in _TEMPORARY_ERRORS:
+            raise TemporaryError(
+                f"endpoints.port: {message}; stop what uses it, set another port, or 0 for a free "
+                "one"
+            ) from error
+        raise ConfigurationError(
+            [Problem("endpoints.host", f"{message}; name an address and port of this machine")]
         ) from error
     return bound

@@ -1,8 +1,10 @@
 """Evaluation sets: labelled files that the teacher is measured on, and never trained on."""
 
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,8 @@ class EvaluationConfig:
     """Instances per forward pass; larger is faster until the device's memory is full."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         if self.batch_size < 1:
-            raise ValueError(f"batch_size: {self.batch_size} is less than 1; take 256")
+            raise ValueError(f"batch_size: {self.batch_size}: must be at least 1; take 256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,16 @@ def load_evaluation_sets(
     for name, path in config.sets.items():
         try:
             sets.append(_load(name, Path(path), input_shape, num_classes))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            problems.append(Problem(f"evaluation.sets.{name}", f"{path}: {error}"))
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            problems.append(Problem(f"evaluation.sets.{name}", f"{path}: {reason}"))
     if problems:
         raise ConfigurationError(problems)
     return sets
 
 
 def _load(name: str, path: Path, input_shape: tuple[int, ...], num_classes: int) -> EvaluationSet:
-    with np.load(path, allow_pickle=False) as arrays:
-        inputs, labels = arrays["inputs"], arrays["labels"]
+    inputs, labels = _read(path)
     wanted = np.dtype(np.float32 if len(input_shape) == 1 else np.uint8)
     if inputs.shape[1:] != input_shape or inputs.dtype != wanted:
         raise ValueError(
@@ -63,10 +64,27 @@ def _load(name: str, path: Path, input_shape: tuple[int, ...], num_classes: int)
             f"the network takes {wanted} [N, {', '.join(map(str, input_shape))}]"
         )
     if labels.shape != (len(inputs),) or len(labels) == 0:
-        raise ValueError(f"labels have shape {labels.shape} for {len(inputs)} inputs")
+        raise ValueError(
+            f"labels are {list(labels.shape)} for {len(inputs)} inputs; "
+            "one for each input is wanted, and at least one"
+        )
+    if not np.isfinite(inputs).all():
+        raise ValueError("inputs hold NaN or infinite values; fill or drop those instances")
     if (
         not np.issubdtype(labels.dtype, np.integer)
         or not np.isin(labels, np.arange(num_classes)).all()
     ):
         raise ValueError(f"labels must be integers from 0 to {num_classes - 1}")
     return EvaluationSet(name, inputs, labels.astype(np.int64))
+
+
+def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    with path.open("rb") as file:
+        # Asked first: of other files numpy says that they may be pickles.
+        if not zipfile.is_zipfile(file):
+            raise ValueError("is no .npz archive; write it with numpy.savez")
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = [name for name in ("inputs", "labels") if name not in arrays]
+        if missing:
+            raise ValueError(f"has the arrays {arrays.files}; {missing} must be among them")
+        return arrays["inputs"], arrays["labels"]

@@ -41,12 +41,17 @@ def read_lineage_log(path: Path) -> list[LoggedEntry]:
     """Return the entries of a log that another process may be appending to; change nothing.
 
     Raises:
-        StateError: It cannot be read.
+        StateError: It cannot be read, or a line of it is damaged.
     """
     try:
-        return _read(path.read_bytes()).entries
+        data = path.read_bytes()
     except OSError as error:
         raise StateError(path, f"cannot be read: {error.strerror}") from error
+    content = _read(data)
+    # An append in progress, or torn by a crash, has not written its end of line yet.
+    if b"\n" in data[content.num_bytes :]:
+        raise StateError(path, f"line {len(content.entries) + 1} is damaged")
+    return content.entries
 
 
 class LineageLog:

@@ -88,9 +88,8 @@ def _mend_publication(state: StateDirectory) -> None:
     if due is not None:
         state.journal.record(Publish(version=due))
     current = lineage.versions[lineage.current or 0]
-    served = state.versions.served()
-    if served is None or served.version != current.version:
-        manifest = state.versions.load(current.version, current.sha256).manifest
+    manifest = state.versions.load(current.version, current.sha256).manifest
+    if not state.versions.serves(manifest):
         state.versions.serve(manifest)
 
 

@@ -32,7 +32,6 @@ class PretrainConfig:
     """AdamW's, decoupled from the gradient; its usual size."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is less than 1; take 1 or more")

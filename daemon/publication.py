@@ -5,7 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from teacherd.daemon.durable import remove, remove_temporaries, write_file, write_folder
+from teacherd.daemon.durable import (
+    TEMPORARY_PREFIX,
+    remove,
+    remove_temporaries,
+    write_file,
+    write_folder,
+)
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
 from teacherd.models.artifact import (
@@ -29,9 +35,8 @@ class PublicationConfig:
     """Newest versions kept on disk besides version 0, the head and the served one."""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         if self.keep_versions < 1:
-            raise ValueError(f"keep_versions: {self.keep_versions} is less than 1; take 50")
+            raise ValueError(f"keep_versions: {self.keep_versions}: must be at least 1; take 50")
 
 
 class VersionStore:
@@ -57,7 +62,7 @@ class VersionStore:
         """
         folder = version_folder(self.root, version)
         if folder.exists():
-            shutil.rmtree(folder)
+            self._remove(folder)
         return write_folder(folder, fill, name="version")
 
     def load(self, version: int, sha256: str, *, device: str = "cpu") -> LoadedTeacher:
@@ -81,18 +86,33 @@ class VersionStore:
         """Point `current` at a version.
 
         Raises:
-            StateError: The disk refused; what was served is served still.
+            StateError: The version is not there, or the disk refused; what was served is served
+                still.
         """
-        pointer = CurrentPointer.to(self.root, manifest)
-        write_file(self.root / CURRENT, pointer.to_bytes())
+        write_file(self.root / CURRENT, self._pointer_to(manifest).to_bytes())
+
+    def serves(self, manifest: Manifest) -> bool:
+        """Tell whether `current` leads to just this version.
+
+        Raises:
+            StateError: The version is not there.
+        """
+        return self.served() == self._pointer_to(manifest)
 
     def mend(self, lineage: Lineage) -> list[str]:
-        """Remove what a crash left that no entry names, and return what it was."""
-        leftovers = remove_temporaries(self.root) + remove_temporaries(self.root / VERSIONS)
+        """Remove what a crash left that no entry names, and return what it was.
+
+        Raises:
+            StateError: The disk refused.
+        """
+        try:
+            leftovers = remove_temporaries(self.root) + remove_temporaries(self.root / VERSIONS)
+        except OSError as error:
+            raise StateError(self.root, f"cannot be tidied up: {error.strerror}") from error
         known = {version_folder(self.root, version) for version in lineage.versions}
         unnamed = [path for path in (self.root / VERSIONS).iterdir() if path not in known]
         for path in unnamed:
-            remove(path)
+            self._remove(path)
         return [path.name for path in leftovers + unnamed]
 
     def served(self) -> CurrentPointer | None:
@@ -103,8 +123,32 @@ class VersionStore:
             return None
 
     def prune(self, lineage: Lineage) -> None:
-        """Remove the oldest versions, never version 0, the head or the served one."""
+        """Remove the oldest versions, never version 0, the head or the served one.
+
+        Raises:
+            StateError: The disk refused to take the name away.
+        """
         pinned = {0, lineage.head, lineage.current}
         for version in sorted(lineage.versions)[: -self._keep]:
-            if version not in pinned:
-                shutil.rmtree(version_folder(self.root, version), ignore_errors=True)
+            folder = version_folder(self.root, version)
+            if version not in pinned and folder.exists():
+                # Renamed first: a crash must not leave half a version under its name.
+                doomed = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-pruned")
+                try:
+                    folder.rename(doomed)
+                except OSError as error:
+                    raise StateError(folder, f"cannot be removed: {error.strerror}") from error
+                # What cannot go now goes at the next start: nobody finds it under this name.
+                shutil.rmtree(doomed, ignore_errors=True)
+
+    def _pointer_to(self, manifest: Manifest) -> CurrentPointer:
+        try:
+            return CurrentPointer.to(self.root, manifest)
+        except ArtifactError as error:
+            raise StateError(version_folder(self.root, manifest.version), str(error)) from error
+
+    def _remove(self, path: Path) -> None:
+        try:
+            remove(path)
+        except OSError as error:
+            raise StateError(path, f"cannot be removed: {error.strerror}") from error

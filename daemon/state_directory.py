@@ -1,6 +1,7 @@
 """A state directory: lock, lineage log, checkpoints and versions, opened together and mended."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -40,22 +41,26 @@ class StateDirectory:
     ) -> None:
         _make(directory)
         self._log = structlog.get_logger()
-        self._lock = StateLock(directory)
-        remove_temporaries(directory)
-        self.checkpoints = CheckpointStore(directory / CHECKPOINTS, keep=keep_checkpoints)
-        self.newest = self.checkpoints.load_newest(self._warn_unreadable)
-        pinned = self.newest.checkpoint.pin.num_entries if self.newest else 0
-        self.journal = Journal(LineageLog(directory / LINEAGE_LOG, now=now, pinned=pinned))
-        _require_same_log(directory, self.journal, self.newest)
-        self.versions = VersionStore(publication, directory / PUBLIC)
-        removed = self.versions.mend(self.journal.lineage)
+        with ExitStack() as opened:
+            lock = StateLock(directory)
+            opened.callback(lock.close)
+            remove_temporaries(directory)
+            self.checkpoints = CheckpointStore(directory / CHECKPOINTS, keep=keep_checkpoints)
+            self.newest = self.checkpoints.load_newest(self._warn_unreadable)
+            pinned = self.newest.checkpoint.pin.num_entries if self.newest else 0
+            log = LineageLog(directory / LINEAGE_LOG, now=now, pinned=pinned)
+            opened.callback(log.close)
+            self.journal = Journal(log)
+            _require_same_log(directory, self.journal, self.newest)
+            self.versions = VersionStore(publication, directory / PUBLIC)
+            removed = self.versions.mend(self.journal.lineage)
+            self._opened = opened.pop_all()
         if removed:
             self._log.info("leftovers_removed", names=removed)
 
     def close(self) -> None:
         """Close the log and give the directory back."""
-        self.journal.close()
-        self._lock.close()
+        self._opened.close()
 
     def _warn_unreadable(self, error: StateError) -> None:
         self._log.warning("checkpoint_unreadable", path=str(error.path), error=error.reason)
@@ -66,7 +71,7 @@ def _make(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".tmp-probe"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process that starts may have been faster
     except OSError as error:
         problem = Problem(
             "process.state_directory",

@@ -3,9 +3,10 @@
 import fcntl
 import os
 from pathlib import Path
-from typing import IO
 
 from teacherd.daemon.errors import StateError, TemporaryError
+
+_LONGEST_PID = 20
 
 
 class StateLock:
@@ -21,23 +22,24 @@ class StateLock:
     def __init__(self, directory: Path) -> None:
         path = directory / "lock"
         try:
-            self._file: IO[str] = path.open("a+")
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
         except OSError as error:
             raise StateError(path, f"cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
         except BlockingIOError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
+            holder = os.read(self._descriptor, _LONGEST_PID).decode().strip() or "unknown"
+            self.close()
             raise TemporaryError(
-                f"{directory}: in use by process {holder}; a state directory has one writer: "
-                "stop that process, or give this one a state.directory of its own"
+                f"{directory}: in use by process {holder}; a state directory has one writer: stop "
+                "that process, or give this one a process.state_directory of its own"
             ) from error
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        except OSError as error:
+            self.close()
+            raise StateError(path, f"cannot be locked: {error.strerror}") from error
 
     def close(self) -> None:
         """Give the directory back."""
-        self._file.close()
+        os.close(self._descriptor)

@@ -1,12 +1,13 @@
 """Asks a running daemon for its status, and words the answer for a person."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-from teacherd.daemon.errors import UnavailableError
+from teacherd.daemon.errors import UnavailableError, UsageError
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -15,18 +16,21 @@ def fetch_status(url: str) -> dict[str, Any]:
     """Return what /status answers.
 
     Raises:
+        UsageError: It is no address.
         UnavailableError: No daemon answers there.
     """
     if not url.startswith(("http://", "https://")):
-        raise UnavailableError(f"{url!r} is no http address")
+        raise UsageError(f"--url: {url!r}: must begin with http:// or https://")
     try:
-        with urllib.request.urlopen(f"{url}/status", timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 (scheme checked above)
-            status: dict[str, Any] = json.load(answer)
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UnavailableError(
-            f"no daemon answers at {url}: {reason}; is it running, and is this its endpoints.port?"
-        ) from error
+        with urllib.request.urlopen(f"{url.rstrip('/')}/status", timeout=_TIMEOUT_SECONDS) as got:  # noqa: S310 (scheme checked above)
+            status = json.load(got)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _nobody(url, error.reason) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _nobody(url, getattr(error, "reason", error)) from error
+    if not isinstance(status, dict):
+        raise _nobody(url, "the answer is no status")
     return status
 
 
@@ -37,6 +41,12 @@ def describe(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(values, Mapping):
             rows += [(f"{section}.{name}", _word(value)) for name, value in values.items()]
     return rows
+
+
+def _nobody(url: str, reason: object) -> UnavailableError:
+    return UnavailableError(
+        f"no daemon answers at {url}: {reason}; is it running, and is this its endpoints.port?"
+    )
 
 
 def _word(value: object) -> str:

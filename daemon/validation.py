@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+from teacherd.consumers.decoding import Decoder
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.opening import load_base, require_classes
+from teacherd.daemon.state_directory import PUBLIC
+from teacherd.models.artifact import ArtifactError, Manifest, load_artifact, version_folder
 
 
 def validate_files(config: Config) -> None:
-    """Check base model, classes, evaluation sets and decoder together.
+    """Check state directory, base model, classes, evaluation sets and decoder together.
 
     Raises:
         ConfigurationError: Carries every problem found.
@@ -19,14 +22,49 @@ def validate_files(config: Config) -> None:
     if state.exists() and not state.is_dir():
         problems.append(Problem("process.state_directory", f"{state} is a file, not a directory"))
     try:
-        base = load_base(config.model)
-        require_classes(config.model, base.manifest)
-        load_evaluation_sets(
-            config.evaluation,
-            input_shape=base.manifest.architecture.input_shape,
-            num_classes=len(base.manifest.classes),
-        )
+        manifest = _version_zero(config)
     except ConfigurationError as error:
-        problems += error.problems
+        raise ConfigurationError([*problems, *error.problems]) from error
+    for check in (_check_classes, _check_evaluation_sets, _check_decoder):
+        try:
+            check(config, manifest)
+        except ConfigurationError as error:
+            problems += error.problems
     if problems:
         raise ConfigurationError(problems)
+
+
+def _version_zero(config: Config) -> Manifest:
+    """Return the base model's manifest; a lineage that has begun does without the base's folder."""
+    folder = version_folder(Path(config.process.state_directory) / PUBLIC, 0)
+    if Path(config.model.base).is_dir() or not folder.is_dir():
+        return load_base(config.model).manifest
+    try:
+        return load_artifact(folder).manifest
+    except ArtifactError as error:
+        raise ConfigurationError([Problem("process.state_directory", str(error))]) from error
+
+
+def _check_classes(config: Config, manifest: Manifest) -> None:
+    require_classes(config.model, manifest)
+
+
+def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:
+    load_evaluation_sets(
+        config.evaluation,
+        input_shape=manifest.architecture.input_shape,
+        num_classes=len(manifest.classes),
+    )
+
+
+def _check_decoder(config: Config, manifest: Manifest) -> None:
+    try:
+        decoder = Decoder(
+            config.decoding,
+            input_shape=manifest.architecture.input_shape,
+            classes=manifest.classes,
+        )
+    except ValueError as error:
+        message = str(error).removeprefix("decoder: ")
+        raise ConfigurationError([Problem("decoding.decoder", message)]) from error
+    decoder.close()

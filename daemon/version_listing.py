@@ -8,7 +8,7 @@ from typing import Any
 from teacherd.daemon.config import Config
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.errors import StateError, UsageError
-from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage import Lineage, LineageError
 from teacherd.daemon.lineage_log import LoggedEntry, read_lineage_log
 from teacherd.daemon.state_directory import LINEAGE_LOG, PUBLIC
 from teacherd.models.artifact import ArtifactError, read_manifest, verify_artifact, version_folder
@@ -78,6 +78,8 @@ def verify_versions(config: Config, number: int | None) -> list[dict[str, Any]]:
 def _verify(version: int, lineage: Lineage, root: Path) -> tuple[str, str]:
     folder = version_folder(root, version)
     if not folder.exists():
+        if version in (0, lineage.head, lineage.current):
+            return "bad", f"{folder} is missing, and it is never pruned"
         return "pruned", "removed by publication.keep_versions"
     try:
         manifest = verify_artifact(folder)
@@ -98,7 +100,12 @@ def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
     entries = read_lineage_log(directory / LINEAGE_LOG)
     lineage = Lineage()
     for logged in entries:
-        lineage.apply(logged.entry)
+        try:
+            lineage.apply(logged.entry)
+        except LineageError as error:
+            raise StateError(
+                directory / LINEAGE_LOG, f"entry {logged.sequence}: {error}"
+            ) from error
     return entries, lineage, directory / PUBLIC
 
 
@@ -117,7 +124,9 @@ def _figure(logged: LoggedEntry, name: str) -> float | None:
 
 def _require_version(lineage: Lineage, number: int) -> None:
     if number not in lineage.versions:
-        raise UsageError(f"there is no version {number}; versions go from 0 to {lineage.head}")
+        newest = max(lineage.versions, default=None)
+        known = "there is none yet" if newest is None else f"versions go from 0 to {newest}"
+        raise UsageError(f"there is no version {number}; {known}")
 
 
 def _state(version: int, lineage: Lineage, root: Path) -> str:

@@ -18,3 +18,12 @@ def requires_program() -> RequiresProgram:
         return find_program(name, install_hint, environment=os.environ)
 
     return requires
+
+
+@pytest.fixture(scope="session")
+def digits_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small base model that has learned some handwritten digits."""
+    # Imports torch and scikit-learn, which tests without it need not wait for.
+    from base_models import digits_base  # noqa: PLC0415 - see the line above
+
+    return digits_base(tmp_path_factory.mktemp("digits"))

@@ -23,7 +23,6 @@ class Oven:
     mode: Literal["fan", "grill"] = "fan"
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
         if self.degrees > 300:
             raise ValueError(f"degrees: {self.degrees} is above 300; take 180")
         if self.minutes < 1:
