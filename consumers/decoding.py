@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from teacherd.consumers.custom_decoder import PATH_RULE, CustomDecoder
-from teacherd.consumers.description import Description, DescriptionReader
+from teacherd.consumers.decoded_batch import DecodedBatch, Result
+from teacherd.consumers.description import DescriptionReader, Descriptions
 from teacherd.consumers.image_decoding import (
     IMAGE_CONTENT_TYPES,
     ImageLimits,
@@ -19,13 +20,14 @@ from teacherd.consumers.image_decoding import (
     image_content_type,
 )
 from teacherd.consumers.input_form import InputForm
-from teacherd.consumers.instance import Array, Instance, Rejected, RejectionError
+from teacherd.consumers.instance import Array, Rejected, RejectionError
 from teacherd.consumers.json_decoding import read_json
-from teacherd.consumers.npy_decoding import NpyLayout, npy_layout, npy_rows
+from teacherd.consumers.npy_decoding import NpyLayout, npy_layout, npy_rows, shared_layout
 from teacherd.consumers.record import Record
+from teacherd.consumers.record_batch import RecordBatch
 
-_NPY = "application/x-npy"
-_JSON = "application/json"
+NPY = "application/x-npy"
+JSON = "application/json"
 _MAX_THREADS = 4
 _MIN_BYTES_PER_THREAD = 1 << 18
 """Below this a thread's turn of the interpreter lock costs more than its decoding saves."""
@@ -34,11 +36,6 @@ _PATH = re.compile(r"[^\d\W]\w*(\.[^\d\W]\w*)*:[^\d\W]\w*")
 _LARGE_RECORD_BYTES = 1 << 14
 """Mean size from which records are worth decoding in threads."""
 _SHOWN_CHARACTERS = 80
-
-Result = Instance | Rejected
-
-_Waiting = tuple[int, Description, bytes]
-"""Place in the batch, what its headers say, value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,108 +93,134 @@ class Decoder:
 
     def decode(self, record: Record) -> Result:
         """Return what one record is."""
-        return self._decode_part([record])[0]
+        (result,) = self.decode_batch(RecordBatch.of([record]))
+        return result
 
-    def decode_batch(self, records: Sequence[Record]) -> list[Result]:
-        """Return what each record is, in their order."""
-        num_parts = self._num_parts(records)
+    def decode_batch(self, batch: RecordBatch) -> DecodedBatch:
+        """Return what each record is."""
+        num_parts = self._num_parts(batch)
         if num_parts == 1:
-            return self._decode_part(records)
-        bounds = [place * len(records) // num_parts for place in range(num_parts + 1)]
-        parts = [records[low:high] for low, high in pairwise(bounds)]
-        return [result for part in self._pool.map(self._decode_part, parts) for result in part]
+            return self._decode_part(batch)
+        bounds = [place * len(batch) // num_parts for place in range(num_parts + 1)]
+        parts = [batch.part(low, high) for low, high in pairwise(bounds)]
+        return DecodedBatch.joined(list(self._pool.map(self._decode_part, parts)))
 
     def close(self) -> None:
         """Let the threads end."""
         self._pool.shutdown()
 
-    def _num_parts(self, records: Sequence[Record]) -> int:
+    def _num_parts(self, batch: RecordBatch) -> int:
+        """Return into how many parts to cut a batch, one for a thread."""
         if self._num_threads == 1 or self._custom is not None:
             return 1
-        num_bytes = sum([len(record.value) for record in records])
-        if num_bytes < len(records) * _LARGE_RECORD_BYTES:
+        num_bytes = batch.num_bytes
+        if num_bytes < len(batch) * _LARGE_RECORD_BYTES:
             return 1
-        return max(1, min(self._num_threads, len(records), num_bytes // _MIN_BYTES_PER_THREAD))
+        return max(1, min(self._num_threads, len(batch), num_bytes // _MIN_BYTES_PER_THREAD))
 
-    def _decode_part(self, records: Sequence[Record]) -> list[Result]:
-        results: list[Result | None] = [None] * len(records)
-        waiting: dict[NpyLayout, list[_Waiting]] = {}
-        for place, record in enumerate(records):
+    def _decode_part(self, batch: RecordBatch) -> DecodedBatch:
+        descriptions = self._reader.read(batch.headers, batch.timestamps_ms)
+        gathered = _Gathered(descriptions, np.empty(0, dtype=self._form.dtype))
+        self._refuse_lengths(batch.values, gathered.rejected)
+        arrays, others = self._kinds(descriptions, gathered.rejected)
+        if arrays:
+            self._decode_arrays(arrays, batch.values, gathered)
+        for place in others:
             try:
-                description = self._describe(record)
-                if description.content_type == _NPY and self._custom is None:
-                    layout = npy_layout(record.value)
-                    waiting.setdefault(layout, []).append((place, description, record.value))
-                else:
-                    results[place] = self._decode_one(record, description)
+                array, label = self._decode_one(batch, place, descriptions)
+                gathered.add([place], array[np.newaxis])
+                gathered.labels[place] = label
             except RejectionError as error:
-                results[place] = error.rejected
-        for layout, group in waiting.items():
-            decoded = self._decode_arrays(layout, group)
-            for (place, _, _), result in zip(group, decoded, strict=True):
-                results[place] = result
-        return [result for result in results if result is not None]
+                gathered.rejected[place] = error.rejected
+        return gathered.build()
 
-    def _describe(self, record: Record) -> Description:
-        """Read the headers; refuse what no decoder is to see."""
-        num_bytes = len(record.value)
-        if not 0 < num_bytes <= self._max_record_bytes:
-            if num_bytes == 0:
-                raise RejectionError("empty", "the value is empty")
-            raise RejectionError(
-                "too_large",
-                f"the value has {num_bytes} bytes; the limit is {self._max_record_bytes}",
-            )
-        description = self._reader.read(record)
-        if description.label is None and self._custom is None and description.content_type != _JSON:
-            raise RejectionError("missing_label", "there is no label header")
-        return description
+    def _refuse_lengths(self, values: Sequence[bytes], rejected: dict[int, Rejected]) -> None:
+        lengths = list(map(len, values))
+        limit = self._max_record_bytes
+        if min(lengths) > 0 and max(lengths) <= limit:
+            return
+        for place, length in enumerate(lengths):
+            if length == 0:
+                rejected[place] = Rejected("empty", "the value is empty")
+            elif length > limit:
+                rule = f"the value has {length} bytes; the limit is {limit}"
+                rejected[place] = Rejected("too_large", rule)
 
-    def _decode_arrays(self, layout: NpyLayout, group: list[_Waiting]) -> list[Result]:
-        """Decode arrays with the same header all at once."""
-        try:
-            self._form.check(layout.shape, layout.dtype)
-        except RejectionError as error:
-            return [error.rejected] * len(group)
-        rows, is_bad = self._form.conform(npy_rows(layout, [value for _, _, value in group]))
-        results: list[Result] = [
-            Instance(row, _label_of(description), description.id, description.event_time_ms)
-            for row, (_, description, _) in zip(rows, group, strict=True)
-        ]
-        for place in np.flatnonzero(is_bad):
-            results[place] = self._form.rejection.rejected
-        return results
-
-    def _decode_one(self, record: Record, description: Description) -> Instance:
+    def _kinds(
+        self, descriptions: Descriptions, rejected: dict[int, Rejected]
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the places of arrays, which are decoded together, and those of all others."""
+        types, labels = descriptions.content_types, descriptions.labels
+        places: Sequence[int] = range(len(types))
+        if self._custom is None and None in labels:
+            for place in places:
+                if labels[place] is None and types[place] != JSON and place not in rejected:
+                    rejected[place] = Rejected("missing_label", "there is no label header")
+        if rejected:
+            places = [place for place in places if place not in rejected]
         if self._custom is not None:
-            array, label = self._custom.decode(record)
-            return self._instance(self._conform(array), self._reader.place(label), description)
-        content_type = description.content_type
+            return (), places
+        if set(types) == {NPY}:
+            return places, ()
+        arrays = [place for place in places if types[place] == NPY]
+        return arrays, [place for place in places if types[place] != NPY]
+
+    def _decode_arrays(
+        self, places: Sequence[int], values: Sequence[bytes], gathered: "_Gathered"
+    ) -> None:
+        """Decode arrays, those with the same header all at once."""
+        arrays = [values[place] for place in places]
+        layout = shared_layout(arrays)
+        layouts: Mapping[NpyLayout, Sequence[int]] = (
+            {layout: places} if layout is not None else _layouts(places, arrays, gathered.rejected)
+        )
+        for layout, group in layouts.items():
+            try:
+                self._form.check(layout.shape, layout.dtype)
+            except RejectionError as error:
+                gathered.rejected.update(dict.fromkeys(group, error.rejected))
+                continue
+            rows, is_bad = self._form.conform(npy_rows(layout, [values[place] for place in group]))
+            if is_bad.any():
+                bad = [place for place, each in zip(group, is_bad, strict=True) if each]
+                gathered.rejected.update(dict.fromkeys(bad, self._form.rejection.rejected))
+                good = [place for place, each in zip(group, is_bad, strict=True) if not each]
+                gathered.add(good, rows[np.logical_not(is_bad)])
+            else:
+                gathered.add(group, rows)
+
+    def _decode_one(
+        self, batch: RecordBatch, place: int, descriptions: Descriptions
+    ) -> tuple[Array, int]:
+        """Return array and label of what is decoded by itself."""
+        if self._custom is not None:
+            array, label = self._custom.decode(batch.record(place))
+            return self._conform(array), self._reader.place(label)
+        value, content_type = batch.values[place], descriptions.content_types[place]
+        place_of_label = descriptions.labels[place]
+        if content_type == JSON:
+            return self._decode_json(value, place_of_label)
+        assert place_of_label is not None, "only JSON may go without label header"
         if content_type in IMAGE_CONTENT_TYPES:
-            return self._instance(
-                self._image(record.value, content_type), _label_of(description), description
-            )
-        if content_type == _JSON:
-            return self._decode_json(record, description)
+            return self._image(value, content_type), place_of_label
+        shown = ascii(content_type)[:_SHOWN_CHARACTERS]
         raise RejectionError(
-            "unknown_content_type",
-            f"the content-type {ascii(content_type)[:_SHOWN_CHARACTERS]} is none that is decoded",
+            "unknown_content_type", f"the content-type {shown} is none that is decoded"
         )
 
-    def _decode_json(self, record: Record, description: Description) -> Instance:
-        body = read_json(record.value)
-        label = description.label
+    def _decode_json(self, value: bytes, label: int | None) -> tuple[Array, int]:
+        body = read_json(value)
         if label is None:
             if body.label is None:
                 raise RejectionError("missing_label", "neither headers nor body have a label")
             label = self._reader.place(body.label)
         if body.features is not None:
-            return self._instance(self._conform(body.features), label, description)
+            return self._conform(body.features), label
         image = body.image or b""
         content_type = image_content_type(image)
         if content_type is None:
             raise RejectionError("malformed", "`image` holds neither PNG nor JPEG nor WebP")
-        return self._instance(self._image(image, content_type), label, description)
+        return self._image(image, content_type), label
 
     def _image(self, value: bytes, content_type: str) -> Array:
         return decode_image(value, content_type, self._limits, self._form.shape)
@@ -210,11 +233,53 @@ class Decoder:
         row: Array = rows[0]
         return row
 
-    @staticmethod
-    def _instance(array: Array, label: int, description: Description) -> Instance:
-        return Instance(array, label, description.id, description.event_time_ms)
+
+class _Gathered:
+    """Collects what becomes of the records of a batch, in any order."""
+
+    def __init__(self, descriptions: Descriptions, no_rows: Array) -> None:
+        self.descriptions = descriptions
+        self.no_rows = no_rows
+        self.rejected = descriptions.rejected
+        self.blocks: list[tuple[Sequence[int], Array]] = []
+        self.labels = list(descriptions.labels)
+
+    def add(self, places: Sequence[int], rows: Array) -> None:
+        if places:
+            self.blocks.append((places, rows))
+
+    def build(self) -> DecodedBatch:
+        rejected = dict(sorted(self.rejected.items()))
+        if not self.blocks:
+            return DecodedBatch((), self.no_rows, (), (), (), rejected)
+        places, rows = self._merged()
+        ids, times_ms = self.descriptions.ids, self.descriptions.event_times_ms
+        if rejected:
+            ids = [ids[place] for place in places]
+            times_ms = [times_ms[place] for place in places]
+        labels = [label for place in places if (label := self.labels[place]) is not None]
+        return DecodedBatch(places, rows, labels, ids, times_ms, rejected)
+
+    def _merged(self) -> tuple[Sequence[int], Array]:
+        """Return places and rows in order."""
+        if len(self.blocks) == 1:
+            return self.blocks[0]
+        places = np.concatenate([places for places, _ in self.blocks])
+        rows: Array = np.concatenate([rows for _, rows in self.blocks])
+        if np.any(places[1:] < places[:-1]):
+            order = np.argsort(places)
+            places, rows = places[order], rows[order]
+        return places.tolist(), rows
 
 
-def _label_of(description: Description) -> int:
-    assert description.label is not None, "a record without label header got this far"
-    return description.label
+def _layouts(
+    places: Sequence[int], arrays: Sequence[bytes], rejected: dict[int, Rejected]
+) -> Mapping[NpyLayout, Sequence[int]]:
+    """Return which arrays have which header."""
+    layouts: dict[NpyLayout, list[int]] = {}
+    for place, value in zip(places, arrays, strict=True):
+        try:
+            layouts.setdefault(npy_layout(value), []).append(place)
+        except RejectionError as error:
+            rejected[place] = error.rejected
+    return layouts

@@ -1,30 +1,51 @@
 """What the headers of a record say about its payload."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from teacherd.consumers.instance import RejectionError
-from teacherd.consumers.record import Record
+from teacherd.consumers.headers import HeadersError, headers_layout, read_layout
+from teacherd.consumers.instance import Rejected, RejectionError
 
 MAX_ID_BYTES = 256
 _MAX_EVENT_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 _SHOWN_LABEL_CHARACTERS = 80
 
 
-class Description(NamedTuple):
-    """What the headers say; a header given twice counts with its last value."""
+_NOWHERE = slice(0, 0)
 
-    content_type: str
-    """Lower case, without parameters; empty if there is none."""
-    label: int | None
-    """Place among the classes; None if no header says."""
-    id: bytes | None
-    event_time_ms: int
+
+class _Fields(NamedTuple):
+    """Where packed headers of one layout have what matters here."""
+
+    total_bytes: int
+    content_type: slice
+    label: slice
+    id: slice
+    event_time: slice
+
+
+_NO_FIELDS = _Fields(0, _NOWHERE, _NOWHERE, _NOWHERE, _NOWHERE)
+
+
+class Descriptions(NamedTuple):
+    """What the headers of a batch of records say, as columns."""
+
+    content_types: Sequence[str]
+    """Lower case, without parameters; empty where there is none."""
+    labels: Sequence[int | None]
+    """Places among the classes; None where no header says."""
+    ids: Sequence[bytes | None]
+    event_times_ms: Sequence[int]
+    rejected: dict[int, Rejected]
+    """Records whose headers cannot be understood, by place."""
 
 
 class DescriptionReader:
     """Reads headers against a list of classes.
+
+    A header given twice counts with its last value; one that is empty counts as none.
 
     Args:
         classes: Names, in the order of the network's outputs.
@@ -34,32 +55,24 @@ class DescriptionReader:
         self._num_classes = len(classes)
         self._labels = _places(classes)
         self._encoded_labels: Mapping[bytes, int] = {
-            name.encode(): place for name, place in self._labels.items()
+            name.encode(): place for name, place in self._labels.items() if name
         }
 
-    def read(self, record: Record) -> Description:
-        """Return what the record's headers say.
-
-        Raises:
-            RejectionError: A header cannot be understood.
-        """
-        content_type = label = identity = event_time = None
-        for name, value in record.headers:
-            if name == "label":
-                label = value
-            elif name == "content-type":
-                content_type = value
-            elif name == "id":
-                identity = value
-            elif name == "event-time":
-                event_time = value
-        if identity is not None and not 0 < len(identity) <= MAX_ID_BYTES:
-            raise RejectionError("bad_id", f"the id has {len(identity)} bytes, not 1..256")
-        return Description(
-            "" if content_type is None else _plain_content_type(content_type),
-            None if label is None else self._place_of_header(label),
-            identity,
-            record.timestamp_ms if event_time is None else parse_event_time(event_time),
+    def read(self, headers: Sequence[bytes], timestamps_ms: Sequence[int]) -> Descriptions:
+        """Return what packed headers say; a record's timestamp stands in for its event time."""
+        rejected: dict[int, Rejected] = {}
+        fields = _fields_alike(headers) or _fields_of_each(headers, rejected)
+        _, content_types, labels, ids, times = zip(*fields, strict=True)
+        encoded = [packed[part] for packed, part in zip(headers, labels, strict=True)]
+        return Descriptions(
+            content_types=[
+                _plain_content_type(packed[part])
+                for packed, part in zip(headers, content_types, strict=True)
+            ],
+            labels=self._places_of(encoded, rejected),
+            ids=_checked_ids(_values(headers, ids), len(headers), rejected),
+            event_times_ms=_event_times(_values(headers, times), timestamps_ms, rejected),
+            rejected=rejected,
         )
 
     def place(self, label: str | int) -> int:
@@ -75,14 +88,17 @@ class DescriptionReader:
             )
         return place
 
-    def _place_of_header(self, label: bytes) -> int:
-        place = self._encoded_labels.get(label)
-        if place is None:
-            shown = ascii(label.decode("latin-1"))[:_SHOWN_LABEL_CHARACTERS]
-            raise RejectionError(
-                "unknown_label", f"the label {shown} is none of the {self._num_classes} classes"
-            )
-        return place
+    def _places_of(
+        self, labels: Sequence[bytes], rejected: dict[int, Rejected]
+    ) -> Sequence[int | None]:
+        places = list(map(self._encoded_labels.get, labels))
+        if None in places:
+            for number, (label, place) in enumerate(zip(labels, places, strict=True)):
+                if place is None and label:
+                    shown = ascii(label.decode("latin-1"))[:_SHOWN_LABEL_CHARACTERS]
+                    rule = f"the label {shown} is none of the {self._num_classes} classes"
+                    rejected[number] = Rejected("unknown_label", rule)
+        return places
 
 
 def parse_event_time(text: bytes) -> int:
@@ -107,12 +123,86 @@ def _iso_to_ms(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def _fields_alike(headers: Sequence[bytes]) -> Sequence[_Fields] | None:
+    """Return where the fields are if the layouts are known and as long as the first one.
+
+    That is how the headers of one producer are, whatever their values: then one lookup each does.
+    """
+    try:
+        num_bytes = headers_layout(headers[0]).num_bytes
+        fields = [_fields(packed[:num_bytes]) for packed in headers]
+    except HeadersError:
+        return None
+    is_whole = [*map(len, headers)] == [each.total_bytes for each in fields]
+    return fields if is_whole else None
+
+
+def _fields_of_each(headers: Sequence[bytes], rejected: dict[int, Rejected]) -> Sequence[_Fields]:
+    fields = []
+    for number, packed in enumerate(headers):
+        try:
+            fields.append(_fields(packed[: headers_layout(packed).num_bytes]))
+        except HeadersError:
+            rejected[number] = Rejected("malformed", "the headers cannot be read")
+            fields.append(_NO_FIELDS)
+    return fields
+
+
+@functools.lru_cache(maxsize=4096)
+def _fields(layout: bytes) -> _Fields:
+    """Return where a layout has the fields.
+
+    Raises:
+        HeadersError: It is none, or not a whole one.
+    """
+    read = read_layout(layout)
+    found = dict(zip(read.names, read.slices, strict=True))
+    names = ("content-type", "label", "id", "event-time")
+    return _Fields(read.total_bytes, *[found.get(name, _NOWHERE) for name in names])
+
+
+def _values(headers: Sequence[bytes], parts: Sequence[slice]) -> Sequence[bytes] | None:
+    """Return a column of values; None if all of them are empty."""
+    if not any(part.stop for part in parts):
+        return None
+    return [packed[part] for packed, part in zip(headers, parts, strict=True)]
+
+
+def _checked_ids(
+    ids: Sequence[bytes] | None, num_records: int, rejected: dict[int, Rejected]
+) -> Sequence[bytes | None]:
+    if ids is None:
+        return (None,) * num_records
+    if max(map(len, ids)) > MAX_ID_BYTES:
+        for number, each in enumerate(ids):
+            if len(each) > MAX_ID_BYTES:
+                rule = f"the id has {len(each)} bytes; the limit is {MAX_ID_BYTES}"
+                rejected[number] = Rejected("bad_id", rule)
+    return [each or None for each in ids]
+
+
+def _event_times(
+    times: Sequence[bytes] | None, timestamps_ms: Sequence[int], rejected: dict[int, Rejected]
+) -> Sequence[int]:
+    if times is None:
+        return timestamps_ms
+    times_ms = list(timestamps_ms)
+    for number, text in enumerate(times):
+        if text:
+            try:
+                times_ms[number] = parse_event_time(text)
+            except RejectionError as error:
+                rejected[number] = error.rejected
+    return times_ms
+
+
 def _bad_event_time() -> RejectionError:
     return RejectionError(
         "bad_event_time", "event-time is neither milliseconds since the epoch nor ISO 8601"
     )
 
 
+@functools.lru_cache(maxsize=256)
 def _plain_content_type(value: bytes) -> str:
     return value.decode("latin-1").partition(";")[0].strip().lower()
 

@@ -2,16 +2,20 @@
 
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from teacherd.consumers.buffered_task import BufferedTask, Cause, PlannedRange
-from teacherd.consumers.decoding import Result
+from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.instance import Array, Instance
-from teacherd.consumers.record import Partition, RangeDigest, Record
+from teacherd.consumers.range_digest import RangeDigest
+from teacherd.consumers.record import Partition
+from teacherd.consumers.record_batch import RecordBatch
 
 RECORD_BYTES = 64
 """What is kept of a record beside its array and its id."""
@@ -28,24 +32,20 @@ class TaskLimits(NamedTuple):
 class _FillingRange:
     """One partition's part of the task."""
 
-    def __init__(self, place: int, start: int) -> None:
+    def __init__(self, place: int, start: int, executor: Executor | None) -> None:
         self.place = place
         self.start = start
         self.end = start
         self.count = 0
-        self.digest = RangeDigest()
-        self.rejected: list[int] = []
+        self.digest = RangeDigest(executor)
+        self.rejected = array("q")
 
-    def take(self, records: Sequence[Record], results: Sequence[Result]) -> None:
-        assert records[0].offset >= self.end, "a record came twice, or out of order"
-        self.digest.update(records)
-        self.count += len(records)
-        self.end = records[-1].offset + 1
-        self.rejected += [
-            record.offset
-            for record, result in zip(records, results, strict=True)
-            if not isinstance(result, Instance)
-        ]
+    def take(self, batch: RecordBatch, rejected: Iterable[int]) -> None:
+        assert batch.offsets[0] >= self.end, "a record came twice, or out of order"
+        self.digest.update(batch)
+        self.count += len(batch)
+        self.end = batch.offsets[-1] + 1
+        self.rejected.extend(batch.offsets[place] for place in rejected)
 
 
 class FillingTask:
@@ -55,10 +55,14 @@ class FillingTask:
 
     Args:
         began_at: When its first record arrived, on the clock of whoever fills it.
+        executor: Has one thread, in which records are hashed.
     """
 
-    def __init__(self, limits: TaskLimits, *, began_at: float = 0.0) -> None:
+    def __init__(
+        self, limits: TaskLimits, *, began_at: float = 0.0, executor: Executor | None = None
+    ) -> None:
         self._limits = limits
+        self._executor = executor
         self._ranges: dict[Partition, _FillingRange] = {}
         self._inputs: Array = np.empty(0, dtype=np.uint8)
         self._labels = array("q")
@@ -78,22 +82,28 @@ class FillingTask:
         return len(self._labels)
 
     def take(
-        self,
-        records: Sequence[Record],
-        results: Sequence[Result],
-        starts: Mapping[Partition, int],
+        self, batch: RecordBatch, decoded: DecodedBatch, starts: Mapping[Partition, int]
     ) -> int:
         """Take records up to its end; return how many.
 
         Args:
-            records: Next in the order of arrival.
-            results: What each of them is.
+            batch: Next in the order of arrival.
+            decoded: What its records are.
             starts: Where a partition's range begins; at its first record if it is not there.
         """
-        taken = self._num_fitting(records, results)
-        records, results = records[:taken], results[:taken]
-        for low, high in _runs(records):
-            self._take_run(records[low:high], results[low:high], starts)
+        taken = self._num_fitting(decoded)
+        if taken < len(batch):
+            batch, decoded = batch.part(0, taken), decoded.part(0, taken)
+        part = self._ranges.get(batch.partition)
+        if part is None:
+            start = starts.get(batch.partition, batch.offsets[0])
+            part = _FillingRange(len(self._ranges), start, self._executor)
+            self._ranges[batch.partition] = part
+        part.take(batch, decoded.rejected)
+        self.num_records += len(batch)
+        self.num_bytes += _num_bytes(decoded)
+        if decoded.places:
+            self._keep(batch, decoded, part.place)
         return taken
 
     def ends(self) -> dict[Partition, int]:
@@ -132,23 +142,20 @@ class FillingTask:
             event_times_ms=times,
         )
 
-    def _num_fitting(self, records: Sequence[Record], results: Sequence[Result]) -> int:
+    def _num_fitting(self, decoded: DecodedBatch) -> int:
         """Return how many of the records belong to this task; note the cause if it is complete."""
-        instances = [result for result in results if isinstance(result, Instance)]
-        num_bytes = self.num_bytes + sum(map(_num_bytes, results))
         if (
-            self.num_instances + len(instances) < self._limits.instances
-            and self.num_records + len(records) < self._limits.records
-            and num_bytes < self._limits.num_bytes
+            self.num_instances + len(decoded.places) < self._limits.instances
+            and self.num_records + len(decoded) < self._limits.records
+            and self.num_bytes + _num_bytes(decoded) < self._limits.num_bytes
         ):
-            return len(records)
-        return self._find_end(results)
-
-    def _find_end(self, results: Sequence[Result]) -> int:
+            return len(decoded)
         num_instances, num_bytes = self.num_instances, self.num_bytes
-        for taken, result in enumerate(results, start=1):
-            num_instances += isinstance(result, Instance)
-            num_bytes += _num_bytes(result)
+        for taken, result in enumerate(decoded, start=1):
+            num_bytes += RECORD_BYTES
+            if isinstance(result, Instance):
+                num_instances += 1
+                num_bytes += result.array.nbytes + len(result.id or b"")
             if num_instances == self._limits.instances:
                 self.cause = "count"
                 return taken
@@ -158,37 +165,19 @@ class FillingTask:
                 return taken
         raise AssertionError("some limit is reached among these records")
 
-    def _take_run(
-        self, records: Sequence[Record], results: Sequence[Result], starts: Mapping[Partition, int]
-    ) -> None:
-        """Take records of one partition."""
-        partition = records[0].partition
-        part = self._ranges.get(partition)
-        if part is None:
-            start = starts.get(partition, records[0].offset)
-            part = self._ranges[partition] = _FillingRange(len(self._ranges), start)
-        part.take(records, results)
-        self.num_records += len(records)
-        self.num_bytes += sum(map(_num_bytes, results))
-        pairs = zip(records, results, strict=True)
-        kept = [(record[1], *result) for record, result in pairs if isinstance(result, Instance)]
-        if kept:
-            offsets, arrays, labels, ids, times = zip(*kept, strict=True)
-            self._write(arrays)
-            self._offsets.extend(offsets)
-            self._labels.extend(labels)
-            self._ids.extend(ids)
-            self._event_times_ms.extend(times)
-            self._places.extend([part.place] * len(kept))
-
-    def _write(self, arrays: Sequence[Array]) -> None:
-        first, low = arrays[0], self.num_instances
+    def _keep(self, batch: RecordBatch, decoded: DecodedBatch, place: int) -> None:
+        """Copy the instances."""
+        rows, low = decoded.rows, self.num_instances
         if low == 0:
             # Memory for the whole task at once: the system gives a page when it is written.
-            most = min(self._limits.instances, self._limits.num_bytes // first.nbytes + 1)
-            self._inputs = np.empty((most, *first.shape), dtype=first.dtype)
-        rows = self._inputs[low : low + len(arrays)]
-        np.concatenate(arrays, out=rows.reshape(-1, *first.shape[1:]))
+            most = min(self._limits.instances, self._limits.num_bytes // max(1, rows[0].nbytes) + 1)
+            self._inputs = np.empty((most, *rows.shape[1:]), dtype=rows.dtype)
+        self._inputs[low : low + len(rows)] = rows
+        self._offsets.extend(map(batch.offsets.__getitem__, decoded.places))
+        self._labels.extend(decoded.labels)
+        self._ids.extend(decoded.ids)
+        self._event_times_ms.extend(decoded.event_times_ms)
+        self._places.extend(repeat(place, len(rows)))
 
     def _planned(self, partition: Partition, ends: Mapping[Partition, int]) -> PlannedRange:
         part = self._ranges[partition]
@@ -202,20 +191,9 @@ class FillingTask:
         )
 
 
-def _num_bytes(result: Result) -> int:
-    if isinstance(result, Instance):
-        return RECORD_BYTES + result.array.nbytes + len(result.id or b"")
-    return RECORD_BYTES
-
-
-def _runs(records: Sequence[Record]) -> list[tuple[int, int]]:
-    """Return where the runs of records of one partition begin and end."""
-    partitions = [record.partition for record in records]
-    bounds = [0]
-    bounds += [
-        place for place in range(1, len(partitions)) if partitions[place] != partitions[place - 1]
-    ]
-    return list(zip(bounds, [*bounds[1:], len(records)], strict=True))
+def _num_bytes(decoded: DecodedBatch) -> int:
+    num_id_bytes = sum(map(len, filter(None, decoded.ids)))
+    return len(decoded) * RECORD_BYTES + decoded.rows.nbytes + num_id_bytes
 
 
 def _column(numbers: "array[int]") -> npt.NDArray[np.int64]:

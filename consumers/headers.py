@@ -3,10 +3,11 @@
 import functools
 import struct
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
 
-_PREFIX = struct.Struct(">H")
+PREFIX_BYTES = 2
 _ENTRY = struct.Struct(">HI")
 _MAX_LAYOUT_BYTES = 0xFFFF
 
@@ -15,11 +16,24 @@ class HeadersError(ValueError):
     """These bytes are no packed headers, or these headers cannot be packed."""
 
 
-def pack_headers(headers: Headers) -> bytes:
-    """Return the headers as bytes: a layout (names and lengths), then the values.
+class HeadersLayout(NamedTuple):
+    """Names and lengths, which precede the values in packed headers.
 
-    The layout comes first and together because a stream has few different ones: it is built and
-    read once, after which packing and unpacking cost a lookup and the slices.
+    They come first and together because a stream has few different ones: each is read once, after
+    which unpacking costs a lookup and the slices.
+    """
+
+    num_bytes: int
+    """Of the layout itself."""
+    names: tuple[str, ...]
+    slices: tuple[slice, ...]
+    """Where in packed headers of this layout the values are."""
+    total_bytes: int
+    """Of packed headers of this layout."""
+
+
+def pack_headers(headers: Headers) -> bytes:
+    """Return the headers as bytes: the layout's length, the layout, the values.
 
     Raises:
         HeadersError: Names are too long, or no UTF-8 can hold them.
@@ -36,13 +50,21 @@ def unpack_headers(packed: bytes) -> Headers:
     Raises:
         HeadersError: The bytes are something else.
     """
-    if not packed:
-        return ()
-    start = _PREFIX.size + int.from_bytes(packed[: _PREFIX.size])
-    total, slices = _layout_slices(packed[_PREFIX.size : start])
-    if len(packed) - start != total:
-        raise HeadersError(f"{len(packed) - start} bytes of header values where {total} belong")
-    return tuple([(name, packed[start + low : start + high]) for name, low, high in slices])
+    layout = headers_layout(packed)
+    values = [packed[part] for part in layout.slices]
+    return tuple(zip(layout.names, values, strict=True))
+
+
+def headers_layout(packed: bytes) -> HeadersLayout:
+    """Return the layout of packed headers.
+
+    Raises:
+        HeadersError: The bytes are something else.
+    """
+    layout = read_layout(packed[: PREFIX_BYTES + int.from_bytes(packed[:PREFIX_BYTES])])
+    if layout.total_bytes != len(packed):
+        raise _not_headers()
+    return layout
 
 
 @functools.lru_cache(maxsize=4096)
@@ -53,8 +75,8 @@ def _layout_bytes(names: tuple[str, ...], lengths: tuple[int, ...]) -> bytes:
             encoded = name.encode()
             parts += (_ENTRY.pack(len(encoded), length), encoded)
         layout = b"".join(parts)
-        return _PREFIX.pack(len(layout)) + layout
-    except (struct.error, UnicodeEncodeError) as error:
+        return len(layout).to_bytes(PREFIX_BYTES) + layout
+    except (struct.error, OverflowError, UnicodeEncodeError) as error:
         raise HeadersError(
             f"the names of {len(names)} headers need more than {_MAX_LAYOUT_BYTES} bytes, or are "
             "not UTF-8; use fewer, shorter, plain names"
@@ -62,19 +84,29 @@ def _layout_bytes(names: tuple[str, ...], lengths: tuple[int, ...]) -> bytes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _layout_slices(layout: bytes) -> tuple[int, tuple[tuple[str, int, int], ...]]:
-    """Return the length of all values, and for each header its name and where its value lies."""
-    names, lengths, at = [], [], 0
+def read_layout(layout: bytes) -> HeadersLayout:
+    """Return what the bytes of a layout say.
+
+    Raises:
+        HeadersError: The bytes are something else, or not a whole layout.
+    """
+    names, lengths, at = [], [], PREFIX_BYTES
+    if layout and len(layout) != PREFIX_BYTES + int.from_bytes(layout[:PREFIX_BYTES]):
+        raise _not_headers()
     try:
         while at < len(layout):
             name_length, value_length = _ENTRY.unpack_from(layout, at)
             at += _ENTRY.size + name_length
-            if at > len(layout):
-                raise HeadersError("a header's name is cut short")
             names.append(layout[at - name_length : at].decode())
             lengths.append(value_length)
     except (struct.error, UnicodeDecodeError) as error:
-        raise HeadersError("these bytes are no headers") from error
-    bounds = pairwise(accumulate(lengths, initial=0))
-    slices = tuple((name, low, high) for name, (low, high) in zip(names, bounds, strict=True))
-    return sum(lengths), slices
+        raise _not_headers() from error
+    if at > max(len(layout), PREFIX_BYTES):
+        raise _not_headers()
+    bounds = list(accumulate(lengths, initial=len(layout)))
+    slices = tuple(slice(low, high) for low, high in pairwise(bounds))
+    return HeadersLayout(len(layout), tuple(names), slices, bounds[-1])
+
+
+def _not_headers() -> HeadersError:
+    return HeadersError("these bytes are no headers")

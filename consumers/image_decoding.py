@@ -61,9 +61,9 @@ def decode_image(
         if content_type == "image/webp":
             # Pillow has libwebp allocate the canvas on opening.
             limits.check(*webp_size(value))
-        with _OPENERS[content_type](io.BytesIO(value)) as image:
-            limits.check(*image.size)
-            return _to_array(image, shape)
+        image = _OPENERS[content_type](io.BytesIO(value))
+        limits.check(*image.size)
+        return _to_array(image, shape)
     except (RejectionError, MemoryError):
         raise
     except Exception as error:
@@ -119,7 +119,7 @@ def _to_array(image: ImageFile, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
     if pixels.size != (width, height):
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
     array_HWC = np.frombuffer(pixels.tobytes(), np.uint8).reshape(height, width, channels)
-    return np.ascontiguousarray(array_HWC.transpose(2, 0, 1))
+    return array_HWC.transpose(2, 0, 1)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ class Conformed(NamedTuple):
     """Arrays in the network's form, and which of them are no inputs after all."""
 
     rows: Array
-    """uint8 [N,C,H,W] or float32 [N,F], contiguous."""
+    """uint8 [N,C,H,W] or float32 [N,F]; perhaps a view of what was given."""
     is_bad: npt.NDArray[np.bool_]
     """[N]"""
 
@@ -80,7 +80,7 @@ class InputForm:
 
     def _features(self, rows_NF: npt.NDArray[np.generic]) -> Conformed:
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is found below
-            features_NF = np.ascontiguousarray(rows_NF, dtype=np.float32)
+            features_NF = rows_NF.astype(np.float32, copy=False)
         return Conformed(features_NF, np.logical_not(np.isfinite(features_NF).all(axis=1)))
 
     def _images(self, rows: npt.NDArray[np.generic]) -> Conformed:
@@ -97,7 +97,7 @@ class InputForm:
         elif axis != 0:
             rows = rows.transpose(0, 3, 1, 2)
         images_NCHW: npt.NDArray[np.uint8] = rows  # type: ignore[assignment]  # converted above
-        return Conformed(np.ascontiguousarray(self._with_channels(images_NCHW)), is_bad)
+        return Conformed(self._with_channels(images_NCHW), is_bad)
 
     def _with_channels(self, images_NCHW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         wanted, given = self.shape[0], images_NCHW.shape[1]

@@ -36,7 +36,7 @@ class Instance(NamedTuple):
     """One labelled input. A tuple because one is made for each record."""
 
     array: Array
-    """uint8 [C,H,W] for images, float32 [F] for features; contiguous, of the network's shape."""
+    """uint8 [C,H,W] for images, float32 [F] for features; perhaps read-only."""
     label: int
     """Place of its class among the classes."""
     id: bytes | None

@@ -6,6 +6,7 @@ Legend: N records, X any axes, C channels, H height, W width, F features.
 import functools
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,17 +67,32 @@ def npy_layout(value: bytes) -> NpyLayout:
     return layout
 
 
-def npy_rows(layout: NpyLayout, values: list[bytes]) -> npt.NDArray[np.generic]:
-    """Return the arrays of values that share this layout as one [N, X]; it may not be writable."""
-    rows_NB = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), layout.end)
-    data_NB = rows_NB[:, layout.start :]
-    if layout.dtype.itemsize > 1:
-        data_NB = np.ascontiguousarray(data_NB)
-    data = data_NB.view(layout.dtype)
+def shared_layout(values: Sequence[bytes]) -> NpyLayout | None:
+    """Return the layout of arrays that have the same header and length; None if they have not."""
+    try:
+        layout = npy_layout(values[0])
+    except RejectionError:
+        return None
+    header = values[0][: layout.start]
+    if set(map(len, values)) != {layout.end}:
+        return None
+    return layout if all(value.startswith(header) for value in values) else None
+
+
+def npy_rows(layout: NpyLayout, values: Sequence[bytes]) -> npt.NDArray[np.generic]:
+    """Return the arrays of values that share this layout as a read-only view [N, X]."""
+    strides = [layout.dtype.itemsize]
+    for length in layout.shape[:0:-1] if not layout.is_fortran else layout.shape[:-1]:
+        strides.append(strides[-1] * length)
     if not layout.is_fortran:
-        return data.reshape(len(values), *layout.shape)
-    axes = range(len(layout.shape), 0, -1)
-    return data.reshape(len(values), *reversed(layout.shape)).transpose(0, *axes)
+        strides.reverse()
+    return np.ndarray(
+        (len(values), *layout.shape),
+        layout.dtype,
+        b"".join(values),
+        layout.start,
+        (layout.end, *strides[: len(layout.shape)]),
+    )
 
 
 # A stream has few different headers, and reading one costs more than the data of a small array.

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from teacherd.consumers.record import OffsetRange, Partition, Record
+from teacherd.consumers.record import OffsetRange, Partition
+from teacherd.consumers.record_batch import RecordBatch
 
 
 class SourceError(Exception):
@@ -51,10 +52,12 @@ class Source(Protocol):
             RecordsLostError: Records at or after a position are no longer there.
         """
 
-    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
-        """Return the next records, in offset order within each partition, and move past them.
+    def poll(self, max_records: int, timeout_seconds: float) -> RecordBatch | None:
+        """Return the next records of one partition and move past them.
 
-        Returns an empty sequence when nothing came within the timeout, or while paused.
+        A source with several partitions takes them in turn. Returns None when nothing came within
+        the timeout, or while paused. A batch may be shorter than asked for, so that large records
+        do not add up to unbounded memory.
 
         Raises:
             SourceError: For now there is no answer.
@@ -68,7 +71,7 @@ class Source(Protocol):
         have gaps, so a record's offset + 1 is only a lower bound.
         """
 
-    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Record]:
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RecordBatch]:
         """Yield the records of these ranges once more, in order, without moving positions.
 
         What is no longer there is not yielded; the plan's count and digest find it out.

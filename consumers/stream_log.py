@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from teacherd.consumers.headers import HeadersError, pack_headers, unpack_headers
-from teacherd.consumers.record import NewRecord, OffsetRange, Partition, Record
+from teacherd.consumers.headers import pack_headers
+from teacherd.consumers.record import NewRecord, OffsetRange, Partition
+from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import Lag, RecordsLostError
 from teacherd.consumers.stream_log_file import (
     FIRST_OFFSET,
-    StreamLogError,
     open_stream_log,
     source_errors,
     transaction,
@@ -19,6 +20,7 @@ from teacherd.consumers.stream_log_file import (
 _WAIT_SECONDS = 0.02
 _FETCH_BYTES = 32 << 20
 """A poll ends early here, so that large records do not add up to unbounded memory."""
+_ROWS_AT_ONCE = 64
 _READ_RECORDS = 256
 _DELETED_AT_ONCE = 500
 """Rows in one deleting transaction: producers wait for it, a few milliseconds."""
@@ -31,8 +33,6 @@ _SELECT = (
 )
 _INSERT = "INSERT INTO records (timestamp_ms, key, headers, value) VALUES (?, ?, ?, ?)"
 _NO_END = (1 << 63) - 1
-
-_Row = tuple[int, bytes | None, bytes, bytes, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,28 +141,28 @@ class StreamLog:
             )
         self._position = position
 
-    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
+    def poll(self, max_records: int, timeout_seconds: float) -> RecordBatch | None:
         """Return the next records; wait for the first one, at most for so long."""
         deadline = self._monotonic() + timeout_seconds
         self._retain_if_due()
         while True:
-            records = [] if self._is_paused else self._next_records(max_records)
+            batch = None if self._is_paused else self._next_batch(max_records)
             remaining = deadline - self._monotonic()
-            if records or remaining <= 0:
-                return records
+            if batch is not None or remaining <= 0:
+                return batch
             self._sleep(min(_WAIT_SECONDS, remaining))
 
     def positions(self) -> Mapping[Partition, int]:
         """Return the offset from which the next poll reads."""
         return {self._partition: self._position}
 
-    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[Record]:
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RecordBatch]:
         """Yield the records of these ranges once more, in order."""
         for _, start, end in ranges:
             at = start
-            while records := self._select(at, end, _READ_RECORDS):
-                yield from records
-                at = records[-1].offset + 1
+            while batch := self._select(at, end, _READ_RECORDS):
+                yield batch
+                at = batch.offsets[-1] + 1
 
     def pause(self) -> None:
         """Let `poll` return nothing until `resume`."""
@@ -193,36 +193,29 @@ class StreamLog:
         """Close the file."""
         self._connection.close()
 
-    def _next_records(self, max_records: int) -> list[Record]:
-        records = self._select(self._position, _NO_END, max_records)
-        if not records or records[0].offset != self._position:
+    def _next_batch(self, max_records: int) -> RecordBatch | None:
+        batch = self._select(self._position, _NO_END, max_records)
+        if batch is None or batch.offsets[0] != self._position:
             # Asked after the rows: what a deletion took from between them is then known.
-            with source_errors(self._path):
-                self._check_not_lost(self._position)
-        if records:
-            self._position = records[-1].offset + 1
-        return records
+            self._check_not_lost(self._position)
+        if batch is not None:
+            self._position = batch.offsets[-1] + 1
+        return batch
 
-    def _select(self, start: int, end: int, max_records: int) -> list[Record]:
-        records: list[Record] = []
-        partition, num_bytes = self._partition, 0
-        with source_errors(self._path):
-            cursor = self._connection.execute(_SELECT, (start, end, max_records))
-            try:
-                for offset, key, headers, value, timestamp_ms in cursor:
-                    unpacked = unpack_headers(headers)
-                    records.append(Record(partition, offset, key, unpacked, value, timestamp_ms))
-                    num_bytes += len(value)
-                    if num_bytes >= _FETCH_BYTES:
-                        break
-            except HeadersError as error:
-                raise StreamLogError(
-                    self._path, f"a row has headers that are none: {error}"
-                ) from error
-            finally:
-                # An open cursor would hold its snapshot, and the WAL could not be checkpointed.
-                cursor.close()
-        return records
+    def _select(self, start: int, end: int, max_records: int) -> RecordBatch | None:
+        rows: list[tuple[int, bytes | None, bytes, bytes, int]] = []
+        num_bytes = 0
+        # Closed at once: an open cursor holds its snapshot, and the WAL could only grow.
+        with (
+            source_errors(self._path),
+            closing(self._connection.execute(_SELECT, (start, end, max_records))) as cursor,
+        ):
+            while num_bytes < _FETCH_BYTES and (some := cursor.fetchmany(_ROWS_AT_ONCE)):
+                rows += some
+                num_bytes += sum([len(row[3]) for row in some])
+        if not rows:
+            return None
+        return RecordBatch(self._partition, *zip(*rows, strict=True))
 
     def _check_not_lost(self, position: int) -> None:
         deleted_below = self._deleted_below()

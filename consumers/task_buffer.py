@@ -2,13 +2,15 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from teacherd.consumers.buffered_task import BufferedTask, Cause
-from teacherd.consumers.decoding import Result
+from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.filling_task import FillingTask, TaskLimits
-from teacherd.consumers.record import Partition, Record
+from teacherd.consumers.record import Partition
+from teacherd.consumers.record_batch import RecordBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +68,7 @@ class TaskBuffer:
         self._places: dict[Partition, int] = {}
         self._positions: dict[Partition, int] = {}
         self._changed = threading.Condition()
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="hashing")
 
     @property
     def capacity_records(self) -> int:
@@ -109,26 +112,24 @@ class TaskBuffer:
             self._places.update(positions)
 
     def append(
-        self,
-        decoded: Sequence[tuple[Record, Result]],
-        positions_after: Mapping[Partition, int],
+        self, batch: RecordBatch, decoded: DecodedBatch, positions_after: Mapping[Partition, int]
     ) -> None:
-        """Take in what was read next, in offset order within each partition.
+        """Take in what was read next.
 
         It takes all of it also when that makes it fuller than full.
 
         Args:
-            decoded: Records with what the decoder made of them.
+            batch: Next of its partition.
+            decoded: What its records are.
             positions_after: The source's positions after these records.
         """
-        records = [record for record, _ in decoded]
-        results = [result for _, result in decoded]
         with self._changed:
-            while records:
+            while len(batch):
                 task = self._filling_task()
-                taken = task.take(records, results, self._places)
-                self._places.update(task.ends())
-                records, results = records[taken:], results[taken:]
+                taken = task.take(batch, decoded, self._places)
+                self._places[batch.partition] = batch.offsets[taken - 1] + 1
+                batch = batch.part(taken, len(batch))
+                decoded = decoded.part(taken, len(decoded))
             self._positions.update(positions_after)
             self._changed.notify_all()
 
@@ -162,9 +163,15 @@ class TaskBuffer:
             self._changed.notify_all()
         return task.build(task.cause or cause, ends)
 
+    def close(self) -> None:
+        """Let its thread end."""
+        self._hashing.shutdown()
+
     def _filling_task(self) -> FillingTask:
         if not self._tasks or self._tasks[-1].cause is not None:
-            self._tasks.append(FillingTask(self._limits, began_at=self._now()))
+            self._tasks.append(
+                FillingTask(self._limits, began_at=self._now(), executor=self._hashing)
+            )
         return self._tasks[-1]
 
     def _due(self) -> Cause | None:

@@ -1,14 +1,11 @@
 """Makes a planned task once more from its records: after a crash, for a retry, or in a replay."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from teacherd.consumers.buffered_task import BufferedTask, Cause, PlannedRange
 from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.filling_task import FillingTask, TaskLimits
-from teacherd.consumers.record import Record
-
-_AT_ONCE = 256
+from teacherd.consumers.record_batch import RecordBatch
 
 
 class RangeMismatchError(Exception):
@@ -26,7 +23,11 @@ class RangeMismatchError(Exception):
 
 
 def rebuild_task(
-    ranges: Sequence[PlannedRange], records: Iterator[Record], decoder: Decoder, *, cause: Cause
+    ranges: Sequence[PlannedRange],
+    batches: Iterator[RecordBatch],
+    decoder: Decoder,
+    *,
+    cause: Cause,
 ) -> BufferedTask:
     """Return the task that these ranges were planned as.
 
@@ -34,7 +35,7 @@ def rebuild_task(
         ranges: As planned.
         decoder: Set up as it was when they were planned.
         cause: As planned.
-        records: Those of the ranges, as `Source.read` yields them.
+        batches: Those of the ranges, as `Source.read` yields them.
 
     Raises:
         RangeMismatchError: Records are missing or changed, or others are rejected than before.
@@ -44,7 +45,7 @@ def rebuild_task(
     num_records = sum(planned.count for planned in ranges)
     # One more than planned, so that the last of them does not end it and a surplus is seen.
     task = FillingTask(TaskLimits(instances=num_records + 1))
-    while batch := list(islice(records, _AT_ONCE)):
+    for batch in batches:
         task.take(batch, decoder.decode_batch(batch), starts)
         if task.num_records > num_records:
             break

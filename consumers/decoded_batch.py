@@ -1,0 +1,79 @@
+"""What the decoder made of a batch of records, as columns."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from teacherd.consumers.instance import Array, Instance, Rejected
+
+Result = Instance | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """Instances in a block, the others by their place; together as many as the records.
+
+    Iterating makes an object of each, in the order of the records.
+    """
+
+    places: Sequence[int]
+    """[M], places of the instances among the records, ascending."""
+    rows: Array
+    """[M, ...], perhaps a read-only view; [0] if there are none."""
+    labels: Sequence[int]
+    """[M]"""
+    ids: Sequence[bytes | None]
+    """[M]"""
+    event_times_ms: Sequence[int]
+    """[M]"""
+    rejected: Mapping[int, Rejected]
+    """By place among the records, ascending."""
+
+    def __len__(self) -> int:
+        return len(self.places) + len(self.rejected)
+
+    def __iter__(self) -> Iterator[Result]:
+        instances = map(Instance, self.rows, self.labels, self.ids, self.event_times_ms)
+        for place in range(len(self)):
+            rejected = self.rejected.get(place)
+            yield next(instances) if rejected is None else rejected
+
+    def part(self, start: int, end: int) -> "DecodedBatch":
+        """Return what the records at the places from start to before end are."""
+        low, high = bisect_left(self.places, start), bisect_left(self.places, end)
+        return DecodedBatch(
+            [place - start for place in self.places[low:high]],
+            self.rows[low:high],
+            self.labels[low:high],
+            self.ids[low:high],
+            self.event_times_ms[low:high],
+            {
+                place - start: rejected
+                for place, rejected in self.rejected.items()
+                if start <= place < end
+            },
+        )
+
+    @classmethod
+    def joined(cls, batches: Sequence["DecodedBatch"]) -> "DecodedBatch":
+        """Return consecutive batches, at least one, as one."""
+        starts = [sum(map(len, batches[:number])) for number in range(len(batches))]
+        numbered = list(zip(starts, batches, strict=True))
+        blocks = [batch.rows for batch in batches if batch.places]
+        rows = batches[0].rows
+        if blocks:
+            rows = np.concatenate(blocks)  # type: ignore[assignment]  # all of one type, as before
+        return cls(
+            places=[start + place for start, batch in numbered for place in batch.places],
+            rows=rows,
+            labels=[label for batch in batches for label in batch.labels],
+            ids=[each for batch in batches for each in batch.ids],
+            event_times_ms=[time for batch in batches for time in batch.event_times_ms],
+            rejected={
+                start + place: rejected
+                for start, batch in numbered
+                for place, rejected in batch.rejected.items()
+            },
+        )
