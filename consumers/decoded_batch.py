@@ -4,11 +4,13 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from teacherd.consumers.instance import Array, Instance, Rejected
 
 Result = Instance | Rejected
+
+Rows = Array | Sequence[Array]
+"""A block where arrays were decoded together, else one by one: new memory for a block of images
+would cost more than the copy into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class DecodedBatch:
 
     places: Sequence[int]
     """[M], places of the instances among the records, ascending."""
-    rows: Array
-    """[M, ...], perhaps a read-only view; [0] if there are none."""
+    rows: Rows
+    """[M, ...], perhaps read-only."""
     labels: Sequence[int]
     """[M]"""
     ids: Sequence[bytes | None]
@@ -39,6 +41,12 @@ class DecodedBatch:
         for place in range(len(self)):
             rejected = self.rejected.get(place)
             yield next(instances) if rejected is None else rejected
+
+    @property
+    def num_bytes(self) -> int:
+        """Return how much memory the arrays and ids take."""
+        num_row_bytes = len(self.rows) * self.rows[0].nbytes if self.places else 0
+        return num_row_bytes + sum(map(len, filter(None, self.ids)))
 
     def part(self, start: int, end: int) -> "DecodedBatch":
         """Return what the records at the places from start to before end are."""
@@ -61,13 +69,9 @@ class DecodedBatch:
         """Return consecutive batches, at least one, as one."""
         starts = [sum(map(len, batches[:number])) for number in range(len(batches))]
         numbered = list(zip(starts, batches, strict=True))
-        blocks = [batch.rows for batch in batches if batch.places]
-        rows = batches[0].rows
-        if blocks:
-            rows = np.concatenate(blocks)  # type: ignore[assignment]  # all of one type, as before
         return cls(
             places=[start + place for start, batch in numbered for place in batch.places],
-            rows=rows,
+            rows=[row for batch in batches for row in batch.rows],
             labels=[label for batch in batches for label in batch.labels],
             ids=[each for batch in batches for each in batch.ids],
             event_times_ms=[time for batch in batches for time in batch.event_times_ms],

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teacherd.consumers.custom_decoder import PATH_RULE, CustomDecoder
-from teacherd.consumers.decoded_batch import DecodedBatch, Result
+from teacherd.consumers.decoded_batch import DecodedBatch, Result, Rows
 from teacherd.consumers.description import DescriptionReader, Descriptions
 from teacherd.consumers.image_decoding import (
     IMAGE_CONTENT_TYPES,
@@ -120,7 +120,7 @@ class Decoder:
 
     def _decode_part(self, batch: RecordBatch) -> DecodedBatch:
         descriptions = self._reader.read(batch.headers, batch.timestamps_ms)
-        gathered = _Gathered(descriptions, np.empty(0, dtype=self._form.dtype))
+        gathered = _Gathered(descriptions)
         self._refuse_lengths(batch.values, gathered.rejected)
         arrays, others = self._kinds(descriptions, gathered.rejected)
         if arrays:
@@ -128,7 +128,7 @@ class Decoder:
         for place in others:
             try:
                 array, label = self._decode_one(batch, place, descriptions)
-                gathered.add([place], array[np.newaxis])
+                gathered.add([place], [array])
                 gathered.labels[place] = label
             except RejectionError as error:
                 gathered.rejected[place] = error.rejected
@@ -237,21 +237,20 @@ class Decoder:
 class _Gathered:
     """Collects what becomes of the records of a batch, in any order."""
 
-    def __init__(self, descriptions: Descriptions, no_rows: Array) -> None:
+    def __init__(self, descriptions: Descriptions) -> None:
         self.descriptions = descriptions
-        self.no_rows = no_rows
         self.rejected = descriptions.rejected
-        self.blocks: list[tuple[Sequence[int], Array]] = []
+        self.blocks: list[tuple[Sequence[int], Rows]] = []
         self.labels = list(descriptions.labels)
 
-    def add(self, places: Sequence[int], rows: Array) -> None:
+    def add(self, places: Sequence[int], rows: Rows) -> None:
         if places:
             self.blocks.append((places, rows))
 
     def build(self) -> DecodedBatch:
         rejected = dict(sorted(self.rejected.items()))
         if not self.blocks:
-            return DecodedBatch((), self.no_rows, (), (), (), rejected)
+            return DecodedBatch((), (), (), (), (), rejected)
         places, rows = self._merged()
         ids, times_ms = self.descriptions.ids, self.descriptions.event_times_ms
         if rejected:
@@ -260,16 +259,17 @@ class _Gathered:
         labels = [label for place in places if (label := self.labels[place]) is not None]
         return DecodedBatch(places, rows, labels, ids, times_ms, rejected)
 
-    def _merged(self) -> tuple[Sequence[int], Array]:
+    def _merged(self) -> tuple[Sequence[int], Rows]:
         """Return places and rows in order."""
         if len(self.blocks) == 1:
             return self.blocks[0]
-        places = np.concatenate([places for places, _ in self.blocks])
-        rows: Array = np.concatenate([rows for _, rows in self.blocks])
-        if np.any(places[1:] < places[:-1]):
-            order = np.argsort(places)
-            places, rows = places[order], rows[order]
-        return places.tolist(), rows
+        rows = {
+            place: row
+            for places, block in self.blocks
+            for place, row in zip(places, block, strict=True)
+        }
+        in_order = sorted(rows)
+        return in_order, [rows[place] for place in in_order]
 
 
 def _layouts(

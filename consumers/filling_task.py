@@ -171,8 +171,12 @@ class FillingTask:
         if low == 0:
             # Memory for the whole task at once: the system gives a page when it is written.
             most = min(self._limits.instances, self._limits.num_bytes // max(1, rows[0].nbytes) + 1)
-            self._inputs = np.empty((most, *rows.shape[1:]), dtype=rows.dtype)
-        self._inputs[low : low + len(rows)] = rows
+            self._inputs = np.empty((most, *rows[0].shape), dtype=rows[0].dtype)
+        if isinstance(rows, np.ndarray):
+            self._inputs[low : low + len(rows)] = rows
+        else:
+            for number, row in enumerate(rows, start=low):
+                self._inputs[number] = row
         self._offsets.extend(map(batch.offsets.__getitem__, decoded.places))
         self._labels.extend(decoded.labels)
         self._ids.extend(decoded.ids)
@@ -192,8 +196,7 @@ class FillingTask:
 
 
 def _num_bytes(decoded: DecodedBatch) -> int:
-    num_id_bytes = sum(map(len, filter(None, decoded.ids)))
-    return len(decoded) * RECORD_BYTES + decoded.rows.nbytes + num_id_bytes
+    return len(decoded) * RECORD_BYTES + decoded.num_bytes
 
 
 def _column(numbers: "array[int]") -> npt.NDArray[np.int64]:
