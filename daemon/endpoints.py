@@ -126,15 +126,9 @@ def bind(config: EndpointsConfig) -> socket.socket:
         TemporaryError: It is in use, or the address is not up yet.
         ConfigurationError: There is no such address, or the port is not for this user.
     """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((config.host, config.port))
-        # Only listening makes it ours: SO_REUSEADDR lets two sockets bind that do not listen yet.
-        bound.listen(_BACKLOG)
+        return _listen(config.host, config.port)
     except OSError as error:
-        bound.close()
         message = f"{config.host}:{config.port} cannot be bound: {error.strerror}"
         if error.errno in _TEMPORARY_ERRORS:
             raise TemporaryError(
@@ -144,4 +138,16 @@ def bind(config: EndpointsConfig) -> socket.socket:
         raise ConfigurationError(
             [Problem("endpoints.host", f"{message}; name an address and port of this machine")]
         ) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        # Only listening makes it ours: SO_REUSEADDR lets two sockets bind that do not listen yet.
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
     return bound
