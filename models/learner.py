@@ -1,0 +1,401 @@
+"""The learner: owns teacher and student, turns a task into a candidate teacher step by step.
+
+Losses, draws, consolidation and data are their own modules'; whether a candidate becomes the
+teacher is its caller's decision. Method: method.md, sections 2 to 4.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from teacherd.models.augmentation import AugmentationConfig
+from teacherd.models.batches import Batch, Batches
+from teacherd.models.calibration import calibrate_dust
+from teacherd.models.consolidation import (
+    ConsolidationConfig,
+    ConsolidationPlan,
+    consolidate_after_epoch,
+    plan_consolidations,
+    retained_share,
+)
+from teacherd.models.distillation import loss_terms, term_names
+from teacherd.models.draws import Draws
+from teacherd.models.evaluation import evaluate
+from teacherd.models.losses import DistillationConfig
+from teacherd.models.module_tensors import (
+    load_module_tensors,
+    module_tensors,
+    snapshot,
+    with_prefix,
+)
+from teacherd.models.optimizer import OptimizerConfig
+from teacherd.models.placement import Placement, Precision
+from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.student import BatchNormMode, Student
+from teacherd.models.task import Schedule, Task
+
+_NUM_CALIBRATION_INSTANCES = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerConfig:
+    """How a task is learned.
+
+    Plain fine-tuning is `label_share: 1` and `dust_weight: 0` with the consolidation `none`.
+    """
+
+    epochs: int = 40
+    """Passes over each task, as far as its plan does not say otherwise; method.md 2.4."""
+    batch_size: int = 64
+    """Largest number of instances of a step; an epoch is cut evenly."""
+    batch_norm: BatchNormMode = "frozen"
+    """Whether the student's BatchNorm keeps the teacher's statistics or updates them; training
+    them on a task without old data wrecked the network in the probe of method.md 2.4. A batch of
+    one instance never trains them."""
+    precision: Precision = "auto"
+    """Of forward passes; auto: bfloat16 on CUDA devices that do so natively, else float32."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The student's optimizer."""
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    """What the student listens to."""
+    consolidation: ConsolidationConfig = field(default_factory=ConsolidationConfig)
+    """How the student becomes part of the teacher."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """What is changed about images before they are learned."""
+
+    def __post_init__(self) -> None:
+        for name, usual in (("epochs", 40), ("batch_size", 64)):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}: must be at least 1; take {usual}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport:
+    """What learning a task came to."""
+
+    task: int
+    """Number of the task."""
+    num_instances: int
+    """Instances in the task."""
+    num_steps: int
+    """Optimizer steps made."""
+    num_epochs: int
+    """Passes over the task."""
+    outer_share: float
+    """Share of the task that the old teacher got wrong before it was learned (method.md 2.1)."""
+    losses: dict[str, float]
+    """Mean of each loss term over the last epoch: total, fused and, where there is dust, dust."""
+    num_consolidations: int
+    """Times that the student was consolidated into the teacher."""
+    retain: float
+    """Share of the old teacher left in the parameters of the candidate."""
+    sigma: float | None
+    """Standard deviation of the dust; None where none was needed yet."""
+
+
+class NonFiniteError(Exception):
+    """A loss or the gradient is not finite; the step was not made. Trying again gives the same.
+
+    Args:
+        task: Number of the task.
+        step: Number of the step, from 0.
+        watched: The terms of the loss and the norms; at least one is not finite.
+    """
+
+    def __init__(self, task: int, step: int, watched: Mapping[str, Tensor]) -> None:
+        broken = [name for name, value in watched.items() if not bool(value.isfinite())]
+        # The total and the gradient inherit it from a term, where one is broken.
+        self.term = min(broken, key=lambda name: (name == "gradient", name == "total"))
+        """`fused`, `dust`, `total`, `gradient` or `statistics`."""
+        super().__init__(f"task {task}, step {step}: {self.term} is {float(watched[self.term])}")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """The task in progress."""
+
+    task: Task
+    schedule: Schedule
+    draws: Draws
+    batches: Batches
+    student: Student
+    candidate: nn.Module
+    consolidations: ConsolidationPlan
+    outer_share: float
+    sigma_before: float | None
+    loss_sums: Tensor
+    """Sum over the instances of the epoch so far of each term, in float64."""
+    step: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        return self.schedule.epochs * self.batches.num_steps_per_epoch
+
+
+class Learner:
+    """Learns one task after another; between two tasks there is only the teacher.
+
+    A task goes `begin`, `step` until it returns False, `finish`, then `accept` or `discard`. All
+    draws are functions of the schedule's seed, the task's number and a place, so that the outcome
+    is one of teacher, task, schedule and configuration alone.
+
+    The labels are fused with the answers of the candidate as consolidated so far, which is the
+    current teacher of method.md 2.1: until the freezing period ends that is the old one (ours).
+
+    Args:
+        config: How to learn; its epochs and learning rate are what plans are made with.
+        teacher: The head; a copy is kept, the caller's stays as it is.
+        preprocessing: Of raw inputs, as the teacher was trained with.
+        sigma: Standard deviation of the dust, as calibrated for the base model; None calibrates it
+            on the first task. The configuration's, where set, wins.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        *,
+        teacher: nn.Module,
+        preprocessing: Preprocessing,
+        sigma: float | None,
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        self._preprocessing = preprocessing
+        self._placement = Placement(device=device, precision=config.precision)
+        self.teacher = self._placement.place(copy.deepcopy(teacher)).eval()
+        """What the next task starts from; in eval mode, and untouched while a task runs."""
+        self.teacher.requires_grad_(requires_grad=False)
+        self.sigma = sigma if config.distillation.sigma is None else config.distillation.sigma
+        """Standard deviation of the dust, in normalised units; None until it is needed."""
+        self._run: _Run | None = None
+
+    @property
+    def task_number(self) -> int | None:
+        """Number of the task in progress."""
+        return None if self._run is None else self._run.task.number
+
+    @property
+    def num_steps_done(self) -> int:
+        """Optimizer steps made in the task in progress."""
+        return 0 if self._run is None else self._run.step
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the task in progress, when it is finished."""
+        return 0 if self._run is None else self._run.num_steps
+
+    @property
+    def candidate(self) -> nn.Module:
+        """The teacher as consolidated so far; complete after the last step."""
+        return self._current.candidate
+
+    @property
+    def student(self) -> nn.Module:
+        """The network that is trained."""
+        return self._current.student.network
+
+    def begin(self, task: Task, schedule: Schedule) -> None:
+        """Start a task: student and candidate are copies of the teacher, the optimizer is fresh.
+
+        Measures the outer share and, where the dust has no strength yet, calibrates it.
+
+        Raises:
+            ValueError: A label is none of the teacher's classes, or the inputs are of another form
+                than the teacher takes.
+        """
+        if self._run is not None:
+            raise RuntimeError(f"task {self._run.task.number} is in progress; close it first")
+        draws = Draws(seed=schedule.seed, task=task.number)
+        batches = Batches(
+            task,
+            batch_size=self._config.batch_size,
+            augmentation=self._config.augmentation,
+            preprocessing=self._preprocessing,
+            draws=draws,
+            placement=self._placement,
+        )
+        before = evaluate(
+            self.teacher,
+            task.inputs,
+            task.labels,
+            preprocessing=self._preprocessing,
+            device=self._placement.device,
+        )
+        sigma_before = self.sigma
+        if self._config.distillation.has_dust and self.sigma is None:
+            self.sigma = self._calibrate(batches, draws)
+        self._run = _Run(
+            task=task,
+            schedule=schedule,
+            draws=draws,
+            batches=batches,
+            student=Student(
+                self._config.optimizer,
+                network=copy.deepcopy(self.teacher),
+                batch_norm=self._config.batch_norm,
+                learning_rate=schedule.learning_rate,
+            ),
+            candidate=copy.deepcopy(self.teacher),
+            consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
+            outer_share=1 - before.accuracy,
+            sigma_before=sigma_before,
+            loss_sums=torch.zeros(
+                len(term_names(self._config.distillation)),
+                dtype=torch.float64,
+                device=self._placement.device,
+            ),
+        )
+
+    def step(self) -> bool:
+        """Make one optimizer step, and a consolidation when due; return whether there are more.
+
+        Raises:
+            NonFiniteError: Before the optimizer step: student and candidate are as they were.
+        """
+        run = self._current
+        if run.step == run.num_steps:
+            return False
+        epoch, place = divmod(run.step, run.batches.num_steps_per_epoch)
+        batch = run.batches.batch(run.step)
+        terms = self._update_student(run, batch)
+        if place == 0:
+            run.loss_sums.zero_()
+        run.loss_sums += torch.stack(list(terms.values())).detach() * len(batch.labels)
+        run.step += 1
+        if place + 1 == run.batches.num_steps_per_epoch:
+            consolidate_after_epoch(
+                epoch + 1,
+                run.consolidations,
+                teacher=run.candidate,
+                student=run.student.network,
+                draws=run.draws,
+            )
+        return run.step < run.num_steps
+
+    def finish(self) -> TaskReport:
+        """Return what the task came to, after its last step."""
+        run = self._current
+        if run.step < run.num_steps:
+            raise RuntimeError(f"task {run.task.number}: {run.num_steps - run.step} steps are left")
+        means = (run.loss_sums / run.batches.num_instances).tolist()
+        sizes = [parameter.numel() for parameter in run.candidate.parameters()]
+        return TaskReport(
+            task=run.task.number,
+            num_instances=run.batches.num_instances,
+            num_steps=run.step,
+            num_epochs=run.schedule.epochs,
+            outer_share=run.outer_share,
+            losses=dict(zip(term_names(self._config.distillation), means, strict=True)),
+            num_consolidations=len(run.consolidations.epochs),
+            retain=retained_share(run.consolidations, sizes=sizes, draws=run.draws),
+            sigma=self.sigma,
+        )
+
+    def accept(self) -> None:
+        """Close the task: the candidate is the teacher from now on."""
+        self.teacher = self._current.candidate
+        self._run = None
+
+    def discard(self) -> None:
+        """Close the task as if it had never begun; dust calibrated on it is forgotten too."""
+        self.sigma = self._current.sigma_before
+        self._run = None
+
+    def learn(
+        self,
+        task: Task,
+        schedule: Schedule,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> TaskReport | None:
+        """Learn a whole task; the candidate then waits to be accepted or discarded.
+
+        Returns:
+            The report, or None when stopped: then the task is still in progress.
+        """
+        self.begin(task, schedule)
+        while not should_stop():
+            if not self.step():
+                return self.finish()
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state inside a task as flat tensors on the CPU, ready for safetensors.
+
+        Resume by `begin` with the same task and schedule, then `load_state_dict`: what follows is,
+        on the CPU, bit for bit what would have followed without a break.
+        """
+        run = self._current
+        state = {
+            **run.student.state_dict(),
+            **snapshot(module_tensors(run.candidate), prefix="candidate"),
+            "loss_sums": run.loss_sums.to("cpu", copy=True),
+            "progress": torch.tensor([run.task.number, run.step, run.num_steps]),
+        }
+        if self.sigma is not None:
+            state["sigma"] = torch.tensor(self.sigma, dtype=torch.float64)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken; the task must have been begun.
+
+        Raises:
+            ValueError: The state is another task's or another network's.
+        """
+        run = self._current
+        number, step, num_steps = state["progress"].tolist()
+        if (number, num_steps) != (run.task.number, run.num_steps):
+            raise ValueError(
+                f"progress: the state is of task {number} with {num_steps} steps, begun was task "
+                f"{run.task.number} with {run.num_steps}; begin the same"
+            )
+        run.student.load_state_dict(state)
+        load_module_tensors(run.candidate, with_prefix(state, "candidate"))
+        run.loss_sums = state["loss_sums"].to(self._placement.device, copy=True)
+        run.step = step
+        self.sigma = float(state["sigma"]) if "sigma" in state else None
+
+    def _update_student(self, run: _Run, batch: Batch) -> dict[str, Tensor]:
+        """Descend the loss of a batch by one step; return its terms."""
+        device = self._placement.device
+        run.student.prepare(len(batch.labels))
+        with run.draws.inside_network(run.step, device), self._placement.autocast():
+            terms = loss_terms(
+                self._config.distillation,
+                batch,
+                student=run.student.network,
+                teacher=run.candidate,
+                sigma=self.sigma,
+                generator=run.draws.generator("dust", run.step, device),
+            )
+        norms = run.student.backward(terms["total"])
+        # The one wait for the device in a step: nothing that is not finite may reach the weights.
+        watched = {name: term.detach() for name, term in {**terms, **norms}.items()}
+        if not bool(torch.stack(list(watched.values())).isfinite().all()):
+            run.student.undo()
+            raise NonFiniteError(run.task.number, run.step, watched)
+        run.student.step()
+        return terms
+
+    def _calibrate(self, batches: Batches, draws: Draws) -> float:
+        sample = batches.sample(_NUM_CALIBRATION_INSTANCES)
+        with self._placement.autocast():
+            return calibrate_dust(
+                self.teacher,
+                sample,
+                flip_share=self._config.distillation.flip_share,
+                build_generator=functools.partial(
+                    draws.generator, "calibration", 1, self._placement.device
+                ),
+            ).sigma
+
+    @property
+    def _current(self) -> _Run:
+        if self._run is None:
+            raise RuntimeError("no task is in progress; begin one")
+        return self._run

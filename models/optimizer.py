@@ -1,0 +1,77 @@
+"""The optimizer of a student: which of torch's it is, and its state as flat tensors."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """The optimizer, fresh for every task; the defaults are the calm ones of method.md 2.4."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    """sgd with Nesterov-free momentum, or AdamW (take a learning rate of 0.001 or less with it)."""
+    learning_rate: float = 0.01
+    """Step size, the same for the whole task; 0.02 and above unlearned base data in the probe."""
+    momentum: float = 0.9
+    """Of sgd; the first beta of adamw."""
+    weight_decay: float = 5e-4
+    """Per step, times the learning rate; 0.002 was clearly too much in the probe."""
+    gradient_clip: float = 1.0
+    """Largest Euclidean norm of the gradient over all parameters; longer ones are scaled down."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "gradient_clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: {getattr(self, name)}: must be above 0 and finite")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: {self.momentum}: must be at least 0, below 1; take 0.9")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                f"weight_decay: {self.weight_decay}: must be at least 0 and finite; take 0.0005"
+            )
+
+
+def build_optimizer(
+    config: OptimizerConfig, *, parameters: Iterable[nn.Parameter], learning_rate: float
+) -> torch.optim.Optimizer:
+    """Return a fresh optimizer, fused into one kernel: about twice as fast, on the CPU too."""
+    if config.kind == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=learning_rate,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state as tensors, named `parameter number.entry`."""
+    return {
+        f"{number}.{name}": value
+        for number, entries in optimizer.state_dict()["state"].items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put a freshly built optimizer into the state that `optimizer_tensors` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,108 @@
+"""Tests of a batch's loss terms: the same numbers as in separate passes, and no needless ones."""
+
+import pytest
+import torch
+from tiny_networks import build_tiny_cnn
+from torch import Tensor, nn
+
+from teacherd.models.batches import Batch
+from teacherd.models.distillation import loss_terms, term_names
+from teacherd.models.losses import DistillationConfig, dust_loss, fuse_labels, fused_loss
+
+BATCH = Batch(
+    inputs=torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)),
+    labels=torch.tensor([0, 1, 2, 1]),
+)
+
+
+class Recorder(nn.Module):
+    """Notes how many instances each pass of a network has."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.passes: list[int] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Note and answer."""
+        self.passes.append(len(inputs))
+        logits: Tensor = self.network(inputs)
+        return logits
+
+
+def terms_of(
+    config: DistillationConfig, student: nn.Module, teacher: nn.Module
+) -> dict[str, Tensor]:
+    """Return the terms for the batch, with dust of 0.3 and seeded."""
+    return loss_terms(
+        config,
+        BATCH,
+        student=student,
+        teacher=teacher,
+        sigma=0.3,
+        generator=torch.Generator().manual_seed(1),
+    )
+
+
+@pytest.mark.parametrize("label_share", [0.5, 1.0])
+@pytest.mark.parametrize("dust_weight", [0.0, 2.0])
+def test_joint_passes_give_what_separate_ones_do(label_share: float, dust_weight: float) -> None:
+    """With frozen statistics, fused and dust term and their weighted sum are the formulas'."""
+    student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
+    config = DistillationConfig(label_share=label_share, dust_weight=dust_weight, temperature=2)
+    terms = terms_of(config, student, teacher)
+    noise = torch.empty_like(BATCH.inputs).normal_(
+        0, 0.3, generator=torch.Generator().manual_seed(1)
+    )
+    dusted = BATCH.inputs + noise
+    targets = fuse_labels(
+        teacher(BATCH.inputs), BATCH.labels, label_share=label_share, temperature=2
+    )
+    fused = fused_loss(student(BATCH.inputs), targets, temperature=2)
+    dust = dust_loss(student(dusted), teacher(dusted), temperature=2)
+
+    assert term_names(config) == tuple(terms)
+    torch.testing.assert_close(fused, terms["fused"])
+    torch.testing.assert_close(fused + dust_weight * dust, terms["total"])
+    if dust_weight:
+        torch.testing.assert_close(dust, terms["dust"])
+
+
+@pytest.mark.parametrize(
+    ("label_share", "dust_weight", "student_passes", "teacher_passes"),
+    [(0.5, 1.0, [8], [8]), (0.5, 0.0, [4], [4]), (1.0, 1.0, [8], [4]), (1.0, 0.0, [4], [])],
+)
+def test_a_network_is_asked_only_what_a_term_needs(
+    label_share: float,
+    dust_weight: float,
+    student_passes: list[int],
+    teacher_passes: list[int],
+) -> None:
+    """One joint pass of each; plain training on labels does not ask the teacher at all."""
+    student, teacher = Recorder(build_tiny_cnn(1)), Recorder(build_tiny_cnn(2).eval())
+    terms_of(DistillationConfig(label_share=label_share, dust_weight=dust_weight), student, teacher)
+
+    assert student_passes == student.passes
+    assert teacher_passes == teacher.passes
+
+
+def test_gradients_reach_the_student_only() -> None:
+    """The teacher is a constant of the loss, even where its parameters could have gradients."""
+    student, teacher = build_tiny_cnn(1), build_tiny_cnn(2).eval()
+    terms_of(DistillationConfig(), student, teacher)["total"].backward()
+
+    assert all(parameter.grad is not None for parameter in student.parameters())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_dust_without_a_strength_is_refused() -> None:
+    """The error says what is missing."""
+    with pytest.raises(ValueError, match="sigma: None"):
+        loss_terms(
+            DistillationConfig(),
+            BATCH,
+            student=build_tiny_cnn(1),
+            teacher=build_tiny_cnn(2),
+            sigma=None,
+            generator=torch.Generator(),
+        )
