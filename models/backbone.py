@@ -24,6 +24,7 @@ _OWN_NAMES = ("small_cnn", "mlp")
 _RESERVED_ARGUMENTS = {
     "num_classes": "it follows from the classes; leave it out",
     "input_shape": "it is a key of its own; leave it out",
+    "pretrained": "weights come from the teacher, never from a download; leave it out",
     "weights": "weights come from the teacher, never from a download; leave it out",
 }
 
@@ -34,7 +35,8 @@ class BackboneConfig:
 
     name: str
     """`small_cnn` (images), `mlp` (feature vectors), the name of a torchvision classifier, or
-    `package.module:callable` of your own, called as callable(num_classes=..., **arguments)."""
+    `package.module:callable` of your own, called as callable(num_classes=..., **arguments).
+    Torchvision's are adapted to small images; unadapted they are `torchvision.models:NAME`."""
 
     input_shape: tuple[int, ...]
     """(channels, height, width) of an image, or (features,) of a vector."""
@@ -91,8 +93,11 @@ def build_backbone(
 
 
 def is_own_code(config: BackboneConfig) -> bool:
-    """Tell whether the name is an import path, so that building it runs code from outside."""
-    return ":" in config.name
+    """Tell whether building it runs code that neither we nor torchvision wrote."""
+    module_name, separator, attribute = config.name.partition(":")
+    if not separator:
+        return False
+    return module_name != "torchvision.models" or attribute not in torchvision_names()
 
 
 def import_factory(name: str) -> NetworkFactory:
@@ -115,7 +120,7 @@ def import_factory(name: str) -> NetworkFactory:
 
 def _factory_of(config: BackboneConfig) -> NetworkFactory:
     """Return what the name stands for, with everything but classes and arguments filled in."""
-    if is_own_code(config):
+    if ":" in config.name:
         return import_factory(config.name)
     if config.name == "mlp":
         return functools.partial(Mlp, input_shape=config.input_shape)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.backbone import BackboneConfig, build_backbone, is_own_code
 
 
 class Doubled(nn.Module):
@@ -67,6 +67,31 @@ def test_an_own_callable_is_called_with_classes_and_arguments() -> None:
     network = build_backbone(config, num_classes=4)
 
     assert (4, None) == (network.out_features, network.bias)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("small_cnn", False),
+        ("resnet18", False),
+        ("torchvision.models:resnet18", False),
+        ("torchvision.models:get_model", True),
+        ("torchvision.models.resnet:resnet18", True),
+        ("os:system", True),
+    ],
+)
+def test_only_names_that_run_foreign_code_count_as_own_code(name: str, *, expected: bool) -> None:
+    """What torchvision lists as a classifier is as safe by import path as by name."""
+    assert expected == is_own_code(BackboneConfig(name=name, input_shape=(3, 64, 64)))
+
+
+def test_torchvisions_own_layout_is_to_be_had_by_import_path() -> None:
+    """Weights that somebody trained with the plain network fit it, small images or not."""
+    plain = BackboneConfig(name="torchvision.models:resnet18", input_shape=(3, 64, 64))
+
+    network = build_backbone(plain, num_classes=4)
+
+    assert (64, 3, 7, 7) == network.conv1.weight.shape
 
 
 def test_a_given_factory_takes_the_place_of_the_name() -> None:
@@ -161,6 +186,10 @@ def test_a_network_without_classes_is_refused() -> None:
         (
             {"name": "mlp", "input_shape": (3,), "arguments": {"weights": "DEFAULT"}},
             r"^arguments: weights",
+        ),
+        (
+            {"name": "mlp", "input_shape": (3,), "arguments": {"pretrained": True}},
+            r"^arguments: pretrained",
         ),
         (
             {"name": "mlp", "input_shape": (3,), "arguments": {"num_classes": 3}},
