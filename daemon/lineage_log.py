@@ -5,6 +5,7 @@ content, so that one hash stands for the whole log up to there. Whether an entry
 those before it is the business of daemon/lineage.py.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -112,7 +113,9 @@ class LineageLog:
             failpoint(f"{kind}.written")
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, self._size)
+            # Whether this succeeds or not, the process ends, and the next start reads it anew.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
             raise StateError(self.path, f"cannot be appended to: {error.strerror}") from error
         failpoint(f"{kind}.appended")
         self._size += len(line)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from teacherd.daemon.entries import ClosedRange, Entry, Open, Outcome, Plan, Publish, Skip
 from teacherd.daemon.errors import ExitCode, StateError
-from teacherd.daemon.lineage_log import LineageLog
+from teacherd.daemon.lineage_log import LineageLog, read_lineage_log
 
 ENTRIES: list[Entry] = [
     Open(lineage="a1", seed=7, sha256="00", classes=("cat", "dog")),
@@ -165,3 +165,31 @@ def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     """The error says which file."""
     with pytest.raises(StateError, match="missing/log"):
         open_log(tmp_path / "missing" / "log")
+
+
+def test_a_reader_beside_the_daemon_sees_whole_entries_only(tmp_path: Path) -> None:
+    """The line being appended at this moment is not there yet; the file is left as it is."""
+    write_all(tmp_path / "log")
+    whole = (tmp_path / "log").read_bytes()
+    (tmp_path / "log").write_bytes(whole[:-1])
+
+    assert ENTRIES[:-1] == [logged.entry for logged in read_lineage_log(tmp_path / "log")]
+    assert whole[:-1] == (tmp_path / "log").read_bytes()
+
+
+@pytest.mark.parametrize("line", [0, 3, 5])
+def test_a_reader_is_told_of_damage(tmp_path: Path, line: int) -> None:
+    """A list of versions that ends before a damaged line would be a wrong answer."""
+    write_all(tmp_path / "log")
+    lines = (tmp_path / "log").read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b"2030", b"2031")
+    (tmp_path / "log").write_bytes(b"".join(lines))
+
+    with pytest.raises(StateError, match=f"line {line + 1} is damaged"):
+        read_lineage_log(tmp_path / "log")
+
+
+def test_a_log_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
+    """The error says which file."""
+    with pytest.raises(StateError, match="log: cannot be read: No such file"):
+        read_lineage_log(tmp_path / "log")
