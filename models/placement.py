@@ -22,7 +22,8 @@ def enable_determinism(device: torch.device) -> None:
     """
     if device.type != "cpu":
         return
-    torch.use_deterministic_algorithms(mode=True)
+    # Not use_deterministic_algorithms: that imports the compiler as well, which takes seconds.
+    torch.set_deterministic_debug_mode("error")
     # Filling memory that is written before it is read would cost time and change nothing.
     # The stubs do not know it: torch makes the module's attributes at import.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
