@@ -3,10 +3,10 @@
 import importlib.util
 import os
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import kafka
 import torch
 
 from teacherd.daemon.config import Config
@@ -64,7 +64,7 @@ def _crc32c() -> Finding:
         return Finding(
             "missing", "crc32c", "kafka-python without it reads about 5 MB/s: pip install crc32c"
         )
-    return Finding("ok", "crc32c", f"with kafka-python {kafka.__version__}")
+    return Finding("ok", "crc32c", f"with kafka-python {version('kafka-python')}")
 
 
 def _base(config: Config) -> Finding:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teacherd.daemon.config_parsing import (
     keys_of,
@@ -149,6 +151,60 @@ def test_a_flag_into_a_value_is_refused() -> None:
     """A key below a plain value has nowhere to go."""
     with pytest.raises(ConfigurationError, match="rooms holds a value"):
         overlay_assignments({"rooms": 3}, ["rooms.size=3"])
+
+
+def test_a_key_can_be_set_in_an_empty_section() -> None:
+    """`kitchen:` with all keys commented out is None to YAML, and a section all the same."""
+    raw: dict[str, Any] = {"kitchen": None}
+    overlay_assignments(raw, ["kitchen.lights=false"])
+    overlay_environment(raw, {"TEACHERD_KITCHEN__NAME": "galley"})
+
+    assert {"kitchen": {"lights": False, "name": "galley"}} == raw
+
+
+@pytest.mark.parametrize("value", ["[1", "{a", "'", "a: b: c", "!!python/name:os.system"])
+def test_a_value_that_is_no_yaml_is_refused(value: str) -> None:
+    """By flag and by environment, with key and value, and without a traceback."""
+    with pytest.raises(ConfigurationError, match=r"rooms: .*is no YAML value"):
+        overlay_assignments({}, [f"rooms={value}"])
+    with pytest.raises(ConfigurationError, match=r"TEACHERD_KITCHEN__NAME: (.|\n)*kitchen\.name: "):
+        overlay_environment({}, {"TEACHERD_KITCHEN__NAME": value})
+
+
+def test_what_was_passed_in_is_left_as_it_was() -> None:
+    """Taking culprits out to find the next ones happens on a copy."""
+    raw: dict[str, Any] = {"kitchen": {"oven": {"degrees": 400}, "extra": {"a": [1]}}, "x": 1}
+    problems(raw)
+
+    assert {"kitchen": {"oven": {"degrees": 400}, "extra": {"a": [1]}}, "x": 1} == raw
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["kitchen", "oven", "degrees", "minutes", "sizes", "extra", "name"])
+            | st.integers()
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["kitchen", "rooms"]) | st.text(max_size=3), JUNK))
+def test_whatever_a_file_holds_it_parses_or_is_told(raw: dict[Any, Any]) -> None:
+    """No other exception, and no error without a key of what was given."""
+    try:
+        parsed = parse(House, raw, origin="house.yaml")
+    except ConfigurationError as error:
+        keys = [problem.key for problem in error.problems]
+        assert all(any(key.startswith(str(given)) for given in raw) for key in keys)
+    else:
+        assert isinstance(parsed, House)
 
 
 def test_keys_are_listed_with_their_dots() -> None:

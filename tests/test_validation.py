@@ -1,0 +1,92 @@
+"""Validation: every problem of the files that a configuration names, at once, changing nothing."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from base_models import CLASSES, NUM_FEATURES, untrained_base
+from lineages import NOW, open_state
+
+from teacherd.consumers.decoding import DecodingConfig
+from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
+from teacherd.daemon.errors import ConfigurationError
+from teacherd.daemon.evaluation_sets import EvaluationConfig
+from teacherd.daemon.opening import open_lineage
+from teacherd.daemon.validation import validate_files
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Return a configuration whose files are all right."""
+    inputs = np.zeros((2, NUM_FEATURES), dtype=np.float32)
+    np.savez(tmp_path / "old.npz", inputs=inputs, labels=np.array([0, 2]))
+    return Config(
+        model=ModelConfig(base=str(untrained_base(tmp_path)), classes=CLASSES),
+        process=ProcessConfig(state_directory=str(tmp_path / "state")),
+        evaluation=EvaluationConfig(sets={"old": str(tmp_path / "old.npz")}),
+    )
+
+
+def problems(config: Config) -> list[str]:
+    """Return the keys of what is wrong."""
+    with pytest.raises(ConfigurationError) as caught:
+        validate_files(config)
+
+    return [problem.key for problem in caught.value.problems]
+
+
+def test_good_files_are_valid_and_nothing_is_made(config: Config, tmp_path: Path) -> None:
+    """A check before a start leaves no trace."""
+    before = sorted(tmp_path.rglob("*"))
+    validate_files(config)
+
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+def test_every_problem_is_told_at_once(config: Config, tmp_path: Path) -> None:
+    """State directory, classes, sets and decoder, in one message."""
+    (tmp_path / "state").write_bytes(b"")
+    wrong = replace(
+        config,
+        model=replace(config.model, classes=("emu", "owl")),
+        evaluation=EvaluationConfig(sets={"a": "/nowhere/a.npz", "b": str(tmp_path)}),
+        decoding=DecodingConfig(decoder="nowhere.at_all:decode"),
+    )
+
+    assert [
+        "process.state_directory",
+        "model.classes",
+        "evaluation.sets.a",
+        "evaluation.sets.b",
+        "decoding.decoder",
+    ] == problems(wrong)
+
+
+def test_without_a_base_model_there_is_nothing_to_hold_the_rest_against(
+    config: Config, tmp_path: Path
+) -> None:
+    """Only what can be said without it is said."""
+    (tmp_path / "state").write_bytes(b"")
+
+    assert ["process.state_directory", "model.base"] == problems(
+        replace(config, model=ModelConfig(base=str(tmp_path / "nowhere")))
+    )
+
+
+def test_a_lineage_that_has_begun_is_valid_without_its_base(config: Config, tmp_path: Path) -> None:
+    """As the daemon starts without it: version 0 lies in the state directory."""
+    state = open_state(tmp_path / "state")
+    open_lineage(config.model, state, seed=7, now=NOW)
+    state.close()
+    shutil.rmtree(config.model.base)
+    validate_files(config)
+
+    assert ["model.classes"] == problems(
+        replace(config, model=replace(config.model, classes=("emu", "owl")))
+    )
+
+    (tmp_path / "state" / "public" / "versions" / "000000" / "manifest.json").write_bytes(b"")
+
+    assert ["process.state_directory"] == problems(config)
