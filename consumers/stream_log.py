@@ -1,5 +1,6 @@
 """The embedded source: one SQLite file that many processes append to and one daemon reads."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -252,13 +253,13 @@ class StreamLog:
     def _end_of_deletion(self) -> int | None:
         """Return below which offset to delete now; None if nothing is too old or too much."""
         end, num_bytes = None, 0
-        cutoff_ms, excess_bytes = self._cutoff_ms(), self._excess_bytes()
+        cutoff_ms, surplus_below = self._cutoff_ms(), self._surplus_below()
         for offset, timestamp_ms, length in self._connection.execute(
             "SELECT offset, timestamp_ms, length(value) FROM records"
             " WHERE offset < ? ORDER BY offset LIMIT ?",
             (self._released, _DELETED_AT_ONCE),
         ):
-            if timestamp_ms >= cutoff_ms and num_bytes >= excess_bytes:
+            if timestamp_ms >= cutoff_ms and offset >= surplus_below:
                 break
             end = offset + 1
             num_bytes += length
@@ -270,13 +271,19 @@ class StreamLog:
         hours = self._config.retention_hours
         return float("-inf") if hours is None else self._now() * 1000 - hours * _MS_PER_HOUR
 
-    def _excess_bytes(self) -> int:
-        """Return how much more than allowed the file uses; pages that are free do not count."""
-        if self._config.retention_bytes is None:
-            return 0
+    def _surplus_below(self) -> int:
+        """Return below which offset lies what is too much, taking all records as equally large."""
+        start = self._deleted_below()
+        limit, used = self._config.retention_bytes, self._used_bytes()
+        if limit is None or used <= limit:
+            return start
+        share = (used - limit) / used
+        return start + math.ceil((self._end() - start) * share)
+
+    def _used_bytes(self) -> int:
+        """Return how much of the file is in use; pages that are free will be used again."""
         page_bytes, pages, free = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_size", "page_count", "freelist_count")
         )
-        excess: int = (pages - free) * page_bytes - self._config.retention_bytes
-        return max(0, excess)
+        return page_bytes * (pages - free)

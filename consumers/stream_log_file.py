@@ -65,6 +65,8 @@ def open_stream_log(path: Path, topic: str) -> sqlite3.Connection:
     Raises:
         StreamLogError: The file cannot be made, or is something else.
     """
+    if path.is_dir():
+        raise StreamLogError(path, "is a directory; name a file in it")
     if not path.exists():
         _create(path, topic)
     for needed in (path, path.parent):
