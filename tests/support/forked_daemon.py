@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.entries import Outcome, Plan, Skip
 from teacherd.daemon.errors import TeacherdError
 from teacherd.daemon.lineage_log import read_lineage_log
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["teacherd.daemon.service", "forked_daemon"])
+# torch imports its compiler when the first optimizer is made, which takes seconds.
+_CONTEXT.set_forkserver_preload(["teacherd.daemon.service", "torch._dynamo", "forked_daemon"])
 _POLL_SECONDS = 0.02
 
 
@@ -46,6 +47,7 @@ class ForkedDaemon:
     def __init__(self, settings: dict[str, Any], directory: Path) -> None:
         self._settings = settings
         self.log_path = directory / "daemon.log"
+        self.log_path.touch()
         self.lineage_log = Path(settings["process"]["state_directory"]) / "lineage.log"
         self._process: multiprocessing.process.BaseProcess | None = None
 
@@ -68,16 +70,20 @@ class ForkedDaemon:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self._process is not None, "not started"
-            log = self.log_path.read_text()[-3000:] if self.log_path.exists() else ""
+            log = self.log_path.read_text()[-3000:]
             assert self._process.is_alive(), f"ended with {self._process.exitcode}:\n{log}"
             assert time.monotonic() < deadline, f"not within {seconds} s:\n{log}"
             time.sleep(_POLL_SECONDS)
 
     def run_until_tasks(self, number: int) -> int:
         """Run until so many tasks are closed, stop in order, return the exit code."""
+        before = self._num_starts()
         self.start()
-        self.wait_until(lambda: len(self.outcomes()) >= number)
+        self.wait_until(lambda: self._num_starts() > before and len(self.outcomes()) >= number)
         return self.terminate()
+
+    def _num_starts(self) -> int:
+        return self.log_path.read_text().count('"event": "started"')
 
     def terminate(self) -> int:
         """Stop in order and return the exit code."""
@@ -103,6 +109,10 @@ class ForkedDaemon:
     def plans(self) -> list[Plan]:
         """Return the plans in the lineage log."""
         return [each for each in self._entries() if isinstance(each, Plan)]
+
+    def skips(self) -> list[Skip]:
+        """Return the skips in the lineage log."""
+        return [each for each in self._entries() if isinstance(each, Skip)]
 
     def _entries(self) -> list[Any]:
         if not self.lineage_log.exists():
