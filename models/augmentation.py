@@ -37,10 +37,12 @@ def augment(images_BCHW: Tensor, config: AugmentationConfig, generator: torch.Ge
     """Return the images, each shifted and mirrored on its own.
 
     Args:
-        images_BCHW: Raw or normalised; not changed.
+        images_BCHW: Raw or normalised; not changed. Anything, where nothing is to be changed.
         config: What to change.
         generator: Draws for all images in their order, whichever are on: shifts, then mirrors.
     """
+    if not config.changes_anything:
+        return images_BCHW
     num_images = len(images_BCHW)
     device = images_BCHW.device
     padding = config.crop_padding

@@ -27,6 +27,10 @@ class Batch:
     """Normalised inputs [B, ...]."""
     labels: Tensor
     """Class indices [B]."""
+    places: Tensor
+    """Places of the instances [B] in the task's order."""
+    is_augmented: bool
+    """Whether the inputs are other than the task's."""
 
 
 class Batches:
@@ -71,21 +75,29 @@ class Batches:
         start, end = (
             edge * self.num_instances // self.num_steps_per_epoch for edge in (place, place + 1)
         )
-        chosen = self._order_of(epoch)[start:end]
-        raw = self._raw[chosen]
-        if self._augmentation.changes_anything:
-            generator = self._draws.generator("augmentation", step, raw.device)
-            raw = augment(raw, self._augmentation, generator)
-        return Batch(inputs=self._normalise(raw), labels=self._labels[chosen])
+        places = self._order_of(epoch)[start:end]
+        generator = self._draws.generator("augmentation", step, self._raw.device)
+        raw = augment(self._raw[places], self._augmentation, generator)
+        return Batch(
+            inputs=self._normalise(raw),
+            labels=self._labels[places],
+            places=places,
+            is_augmented=self._augmentation.changes_anything,
+        )
+
+    def inputs_of(self, places: Tensor) -> Tensor:
+        """Return the normalised inputs of some instances, not augmented.
+
+        Args:
+            places: Of the instances in the task's order, on any device.
+        """
+        return self._normalise(self._raw[places.to(self._raw.device)])
 
     def sample(self, num_instances: int, *, batch_size: int = 256) -> Sequence[Tensor]:
         """Return normalised inputs of so many instances, or of all, as batches."""
-        order = self._draws.generator("calibration")
-        chosen = torch.randperm(self.num_instances, generator=order)[:num_instances]
-        return [
-            self._normalise(self._raw[part.to(self._raw.device)])
-            for part in torch.split(chosen, batch_size)
-        ]
+        order = torch.randperm(self.num_instances, generator=self._draws.generator("calibration"))
+        parts = torch.split(order[:num_instances], batch_size)
+        return [self.inputs_of(places) for places in parts]
 
     def _normalise(self, raw: Tensor) -> Tensor:
         return self._placement.place_inputs(self._preprocessing.apply(raw))

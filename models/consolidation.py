@@ -152,16 +152,18 @@ def consolidate_after_epoch(
     teacher: nn.Module,
     student: nn.Module,
     draws: Draws,
-) -> None:
-    """Consolidate if the plan says so for the end of this epoch, counted from 1."""
-    if epoch in plan.epochs:
-        kept = draw_kept(
-            len(list(teacher.parameters())),
-            keep_probability=plan.keep_probability,
-            draws=draws,
-            update=plan.epochs.index(epoch),
-        )
-        consolidate(teacher, student, momentum=plan.momentum, alpha=plan.alpha, kept=kept)
+) -> bool:
+    """Consolidate if the plan says so for the end of this epoch, counted from 1; say whether."""
+    if epoch not in plan.epochs:
+        return False
+    kept = draw_kept(
+        len(list(teacher.parameters())),
+        keep_probability=plan.keep_probability,
+        draws=draws,
+        update=plan.epochs.index(epoch),
+    )
+    consolidate(teacher, student, momentum=plan.momentum, alpha=plan.alpha, kept=kept)
+    return True
 
 
 def retained_share(plan: ConsolidationPlan, *, sizes: Sequence[int], draws: Draws) -> float:

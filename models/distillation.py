@@ -16,49 +16,48 @@ def loss_terms(
     *,
     student: nn.Module,
     teacher: nn.Module,
+    answers_BK: Tensor | None,
     sigma: float | None,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Return `total`, the loss to descend (method.md 2.3), and the terms it is made of.
 
-    Inputs and dusted inputs go through a network as one batch: the student's BatchNorm, where its
-    statistics are not frozen, must see both together (measured in method.md 2.4). The teacher is
-    asked about nothing that no term needs.
+    Inputs and dusted inputs go through the student as one batch: its BatchNorm, where statistics
+    are not frozen, must see both together (measured in method.md 2.4). The teacher is asked about
+    nothing that no term needs and nothing that is known.
 
     Args:
         config: Which terms there are.
         batch: Normalised inputs and labels.
         student: Gets gradients.
         teacher: In eval mode, gets none.
+        answers_BK: The teacher's logits for the inputs without dust, where they are known.
         sigma: Standard deviation of the dust; needed where there is dust.
         generator: Draws the dust of the whole batch, in the order of its places.
     """
-    inputs, num_instances = batch.inputs, len(batch.labels)
+    inputs, num_instances, temperature = batch.inputs, len(batch.labels), config.temperature
     if config.has_dust:
         if sigma is None:
             raise ValueError("sigma: None: dust needs its standard deviation; calibrate it first")
         inputs = _add_dusted(inputs, sigma, generator)
+    must_ask = config.asks_teacher_for_labels and answers_BK is None
+    asked = inputs if must_ask else inputs[num_instances:]
     student_logits = student(inputs).float()
+    with torch.no_grad():
+        teacher_logits = teacher(asked).float() if len(asked) else student_logits[:0]
     targets = batch.labels
-    teacher_logits: Tensor | None = None
-    if config.has_dust or config.asks_teacher_for_labels:
-        asked = inputs if config.asks_teacher_for_labels else inputs[num_instances:]
-        with torch.no_grad():
-            teacher_logits = teacher(asked).float()
-    if teacher_logits is not None and config.asks_teacher_for_labels:
+    if config.asks_teacher_for_labels:
         targets = fuse_labels(
-            teacher_logits[:num_instances],
+            teacher_logits[:num_instances] if answers_BK is None else answers_BK,
             batch.labels,
             label_share=config.label_share,
-            temperature=config.temperature,
+            temperature=temperature,
         )
-    fused = fused_loss(student_logits[:num_instances], targets, temperature=config.temperature)
-    if teacher_logits is None or not config.has_dust:
+    fused = fused_loss(student_logits[:num_instances], targets, temperature=temperature)
+    if not config.has_dust:
         return {"total": fused, "fused": fused}
     dust = dust_loss(
-        student_logits[num_instances:],
-        teacher_logits[-num_instances:],
-        temperature=config.temperature,
+        student_logits[num_instances:], teacher_logits[-num_instances:], temperature=temperature
     )
     return {"total": fused + config.dust_weight * dust, "fused": fused, "dust": dust}
 

@@ -17,7 +17,6 @@ from teacherd.models.batches import Batch, Batches
 from teacherd.models.calibration import calibrate_dust
 from teacherd.models.consolidation import (
     ConsolidationConfig,
-    ConsolidationPlan,
     consolidate_after_epoch,
     plan_consolidations,
     retained_share,
@@ -37,6 +36,8 @@ from teacherd.models.placement import Placement, Precision
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.student import BatchNormMode, Student
 from teacherd.models.task import Schedule, Task
+from teacherd.models.task_in_progress import TaskInProgress
+from teacherd.models.teacher_answers import TeacherAnswers
 
 _NUM_CALIBRATION_INSTANCES = 1024
 
@@ -114,28 +115,6 @@ class NonFiniteError(Exception):
         super().__init__(f"task {task}, step {step}: {self.term} is {float(watched[self.term])}")
 
 
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """The task in progress."""
-
-    task: Task
-    schedule: Schedule
-    draws: Draws
-    batches: Batches
-    student: Student
-    candidate: nn.Module
-    consolidations: ConsolidationPlan
-    outer_share: float
-    sigma_before: float | None
-    loss_sums: Tensor
-    """Sum over the instances of the epoch so far of each term, in float64."""
-    step: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        return self.schedule.epochs * self.batches.num_steps_per_epoch
-
-
 class Learner:
     """Learns one task after another; between two tasks there is only the teacher.
 
@@ -172,7 +151,7 @@ class Learner:
         self.teacher.requires_grad_(requires_grad=False)
         self.sigma = sigma if config.distillation.sigma is None else config.distillation.sigma
         """Standard deviation of the dust, in normalised units; None until it is needed."""
-        self._run: _Run | None = None
+        self._run: TaskInProgress | None = None
 
     @property
     def task_number(self) -> int | None:
@@ -229,7 +208,8 @@ class Learner:
         sigma_before = self.sigma
         if self._config.distillation.has_dust and self.sigma is None:
             self.sigma = self._calibrate(batches, draws)
-        self._run = _Run(
+        candidate = copy.deepcopy(self.teacher)
+        self._run = TaskInProgress(
             task=task,
             schedule=schedule,
             draws=draws,
@@ -240,7 +220,8 @@ class Learner:
                 batch_norm=self._config.batch_norm,
                 learning_rate=schedule.learning_rate,
             ),
-            candidate=copy.deepcopy(self.teacher),
+            candidate=candidate,
+            answers=TeacherAnswers(candidate, batches=batches, placement=self._placement),
             consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
             outer_share=1 - before.accuracy,
             sigma_before=sigma_before,
@@ -267,14 +248,14 @@ class Learner:
             run.loss_sums.zero_()
         run.loss_sums += torch.stack(list(terms.values())).detach() * len(batch.labels)
         run.step += 1
-        if place + 1 == run.batches.num_steps_per_epoch:
-            consolidate_after_epoch(
-                epoch + 1,
-                run.consolidations,
-                teacher=run.candidate,
-                student=run.student.network,
-                draws=run.draws,
-            )
+        if place + 1 == run.batches.num_steps_per_epoch and consolidate_after_epoch(
+            epoch + 1,
+            run.consolidations,
+            teacher=run.candidate,
+            student=run.student.network,
+            draws=run.draws,
+        ):
+            run.answers.forget()
         return run.step < run.num_steps
 
     def finish(self) -> TaskReport:
@@ -356,20 +337,22 @@ class Learner:
             )
         run.student.load_state_dict(state)
         load_module_tensors(run.candidate, with_prefix(state, "candidate"))
+        run.answers.forget()
         run.loss_sums = state["loss_sums"].to(self._placement.device, copy=True)
         run.step = step
         self.sigma = float(state["sigma"]) if "sigma" in state else None
 
-    def _update_student(self, run: _Run, batch: Batch) -> dict[str, Tensor]:
+    def _update_student(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
         """Descend the loss of a batch by one step; return its terms."""
-        device = self._placement.device
+        device, distillation = self._placement.device, self._config.distillation
         run.student.prepare(len(batch.labels))
         with run.draws.inside_network(run.step, device), self._placement.autocast():
             terms = loss_terms(
-                self._config.distillation,
+                distillation,
                 batch,
                 student=run.student.network,
                 teacher=run.candidate,
+                answers_BK=run.answers.of(batch) if distillation.asks_teacher_for_labels else None,
                 sigma=self.sigma,
                 generator=run.draws.generator("dust", run.step, device),
             )
@@ -395,7 +378,7 @@ class Learner:
             ).sigma
 
     @property
-    def _current(self) -> _Run:
+    def _current(self) -> TaskInProgress:
         if self._run is None:
             raise RuntimeError("no task is in progress; begin one")
         return self._run

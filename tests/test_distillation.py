@@ -12,6 +12,8 @@ from teacherd.models.losses import DistillationConfig, dust_loss, fuse_labels, f
 BATCH = Batch(
     inputs=torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)),
     labels=torch.tensor([0, 1, 2, 1]),
+    places=torch.arange(4),
+    is_augmented=False,
 )
 
 
@@ -31,7 +33,10 @@ class Recorder(nn.Module):
 
 
 def terms_of(
-    config: DistillationConfig, student: nn.Module, teacher: nn.Module
+    config: DistillationConfig,
+    student: nn.Module,
+    teacher: nn.Module,
+    answers: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the terms for the batch, with dust of 0.3 and seeded."""
     return loss_terms(
@@ -39,6 +44,7 @@ def terms_of(
         BATCH,
         student=student,
         teacher=teacher,
+        answers_BK=answers,
         sigma=0.3,
         generator=torch.Generator().manual_seed(1),
     )
@@ -46,11 +52,15 @@ def terms_of(
 
 @pytest.mark.parametrize("label_share", [0.5, 1.0])
 @pytest.mark.parametrize("dust_weight", [0.0, 2.0])
-def test_joint_passes_give_what_separate_ones_do(label_share: float, dust_weight: float) -> None:
+@pytest.mark.parametrize("is_known", [False, True])
+def test_joint_passes_give_what_separate_ones_do(
+    label_share: float, dust_weight: float, is_known: bool
+) -> None:
     """With frozen statistics, fused and dust term and their weighted sum are the formulas'."""
     student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
     config = DistillationConfig(label_share=label_share, dust_weight=dust_weight, temperature=2)
-    terms = terms_of(config, student, teacher)
+    answers = teacher(BATCH.inputs).detach() if is_known else None
+    terms = terms_of(config, student, teacher, answers)
     noise = torch.empty_like(BATCH.inputs).normal_(
         0, 0.3, generator=torch.Generator().manual_seed(1)
     )
@@ -69,18 +79,27 @@ def test_joint_passes_give_what_separate_ones_do(label_share: float, dust_weight
 
 
 @pytest.mark.parametrize(
-    ("label_share", "dust_weight", "student_passes", "teacher_passes"),
-    [(0.5, 1.0, [8], [8]), (0.5, 0.0, [4], [4]), (1.0, 1.0, [8], [4]), (1.0, 0.0, [4], [])],
+    ("label_share", "dust_weight", "is_known", "student_passes", "teacher_passes"),
+    [
+        (0.5, 1.0, False, [8], [8]),
+        (0.5, 1.0, True, [8], [4]),
+        (0.5, 0.0, False, [4], [4]),
+        (0.5, 0.0, True, [4], []),
+        (1.0, 1.0, False, [8], [4]),
+        (1.0, 0.0, False, [4], []),
+    ],
 )
 def test_a_network_is_asked_only_what_a_term_needs(
     label_share: float,
     dust_weight: float,
+    is_known: bool,
     student_passes: list[int],
     teacher_passes: list[int],
 ) -> None:
-    """One joint pass of each; plain training on labels does not ask the teacher at all."""
+    """One joint pass of each; nothing that is known or, in plain training, not used."""
     student, teacher = Recorder(build_tiny_cnn(1)), Recorder(build_tiny_cnn(2).eval())
-    terms_of(DistillationConfig(label_share=label_share, dust_weight=dust_weight), student, teacher)
+    config = DistillationConfig(label_share=label_share, dust_weight=dust_weight)
+    terms_of(config, student, teacher, torch.zeros(4, 3) if is_known else None)
 
     assert student_passes == student.passes
     assert teacher_passes == teacher.passes
@@ -103,6 +122,7 @@ def test_dust_without_a_strength_is_refused() -> None:
             BATCH,
             student=build_tiny_cnn(1),
             teacher=build_tiny_cnn(2),
+            answers_BK=None,
             sigma=None,
             generator=torch.Generator(),
         )

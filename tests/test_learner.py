@@ -18,6 +18,7 @@ from tiny_networks import (
 )
 from torch import Tensor, nn
 
+from teacherd.models.augmentation import AugmentationConfig
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.draws import Draws
 from teacherd.models.evaluation import evaluate
@@ -339,6 +340,41 @@ def test_fine_tuning_asks_the_teacher_nothing_and_serves_the_student() -> None:
     assert are_equal(tensors(student), tensors(candidate))
     assert {"total", "fused"} == set(report.losses)
     assert report.sigma == 0.5
+
+
+def test_the_method_asks_the_teacher_about_each_instance_only_when_it_changed() -> None:
+    """Dusted inputs at every step, clean ones once between two consolidations: 7 units, not 8."""
+    learner = build_learner(METHOD, teacher=CountingLinear(), preprocessing=FEATURE_PREPROCESSING)
+    learner.learn(feature_task(8), FIVE_EPOCHS)
+    candidate, student = learner.candidate, learner.student
+    assert isinstance(candidate, CountingLinear)
+    assert isinstance(student, CountingLinear)
+
+    # The outer share, 5 epochs of dust, and the clean inputs at the start and after epoch 3.
+    assert {True: 0, False: 8 + 5 * 8 + 2 * 8} == candidate.num_asked
+    assert {True: 5 * 16, False: 8} == student.num_asked
+
+
+def test_learning_with_augmentation_ends_elsewhere_and_resumes_too() -> None:
+    """Images are changed by keyed draws, so an interruption changes nothing here either."""
+    config = LearnerConfig(
+        batch_size=4,
+        augmentation=AugmentationConfig(crop_padding=1, horizontal_flip=True),
+        consolidation=METHOD.consolidation,
+    )
+    task = image_task(10)
+    expected = result_of(build_learner(config), task)
+    broken, resumed = build_learner(config), build_learner(config)
+    broken.begin(task, FIVE_EPOCHS)
+    for _ in range(10):
+        broken.step()
+    resumed.begin(task, FIVE_EPOCHS)
+    resumed.load_state_dict(broken.state_dict())
+    while resumed.step():
+        pass
+
+    assert are_equal(expected, tensors(resumed.candidate))
+    assert not are_equal(expected, result_of(build_learner(), task))
 
 
 def test_learning_lowers_the_loss_and_raises_the_accuracy() -> None:
