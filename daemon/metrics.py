@@ -4,7 +4,9 @@ Base units, no ids in labels; docs/metrics.md says what each means to an operato
 """
 
 from collections.abc import Iterable
+from importlib.metadata import version
 
+import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
@@ -59,7 +61,7 @@ class Metrics:
             "consumer_lag_records", "Records of the partition not read yet.", PARTITION
         )
         self.lag_seconds = gauge(
-            "consumer_lag_seconds", "Age of the oldest record that is not decided yet."
+            "consumer_lag_seconds", "Age of the oldest record not read yet; 0 when all are."
         )
         self.intake_paused = gauge(
             "intake_paused", "1 while the buffer is full and nothing is read."
@@ -145,7 +147,9 @@ class Metrics:
         self.checkpoint_failures = counter(
             "checkpoint_failures_total", "Checkpoints that could not be written."
         )
-        self.build_info = gauge("build_info", "1.", ["version", "torch", "cuda"])
+        build_info = gauge("build_info", "1.", ["version", "torch", "cuda"])
+        build_info.labels(version("teacherd"), torch.__version__, torch.version.cuda or "").set(1)
+        self.build_info = build_info
         self.reload_successful = gauge(
             "config_last_reload_successful", "1 if the last configuration read was taken over."
         )
