@@ -15,6 +15,7 @@ from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config import Config
 from teacherd.daemon.device import prepare_device
+from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.learning import Learning
@@ -26,6 +27,7 @@ from teacherd.daemon.recovery import reread, seek_to_places
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.stream_opening import open_stream
 from teacherd.models.artifact import LoadedTeacher, Manifest
 from teacherd.models.learner import Learner
 from teacherd.models.task import Schedule
@@ -68,7 +70,7 @@ class Assembly:
         state.journal.record_runtime(runtime_facts(device))
         state.journal.record_settings(config.deciding_weights())
         head = load_head(state, config.model)
-        source = StreamLog(config.stream_log)
+        source = open_stream(config.stream_log)
         decoder = self._build_decoder(head.manifest)
         buffer = TaskBuffer(config.tasks, now=self._monotonic)
         self.learning = self._build_learning(state, head, device, buffer)
@@ -83,11 +85,14 @@ class Assembly:
             self._state.close()
 
     def _build_decoder(self, manifest: Manifest) -> Decoder:
-        return Decoder(
-            self._config.decoding,
-            input_shape=manifest.architecture.input_shape,
-            classes=manifest.classes,
-        )
+        try:
+            return Decoder(
+                self._config.decoding,
+                input_shape=manifest.architecture.input_shape,
+                classes=manifest.classes,
+            )
+        except ValueError as error:
+            raise ConfigurationError([Problem("decoding.decoder", str(error))]) from error
 
     def _build_intake(self, source: StreamLog, decoder: Decoder, buffer: TaskBuffer) -> Intake:
         return Intake(

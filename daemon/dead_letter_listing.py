@@ -9,6 +9,7 @@ from typing import Any
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
+from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.errors import UnavailableError, UsageError
 
 
@@ -53,5 +54,7 @@ def _open(config: StreamLogConfig) -> Iterator[StreamLogDeadLetters]:
     try:
         with closing(StreamLogDeadLetters(config)) as letters:
             yield letters
+    except StreamLogError as error:
+        raise UsageError(str(error)) from error
     except SourceError as error:
         raise UnavailableError(str(error)) from error

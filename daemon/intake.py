@@ -2,15 +2,17 @@
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from teacherd.consumers.dead_letters import DeadLetter, DeadLetters
+from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.decoding import Decoder
-from teacherd.consumers.instance import Instance, Rejected
+from teacherd.consumers.instance import Rejected
 from teacherd.consumers.record import Partition, Record
+from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import Source, SourceError
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.metrics import Metrics
@@ -124,26 +126,26 @@ class Intake:
             # A failure between poll and append: what was polled is not in the buffer.
             self._source.seek(self._taken)
         self._is_in_step = False
-        records = self._source.poll(self._config.poll_records, _POLL_TIMEOUT_SECONDS)
+        batch = self._source.poll(self._config.poll_records, _POLL_TIMEOUT_SECONDS)
         self._metrics.last_poll.set(self._now())
-        if records:
-            self._take(records)
+        if batch is not None:
+            self._take(batch)
         self._is_in_step = True
 
-    def _take(self, records: Sequence[Record]) -> None:
-        results = self._decoder.decode_batch(records)
-        letters = [
-            self._letter(record, result)
-            for record, result in zip(records, results, strict=True)
-            if isinstance(result, Rejected)
-        ]
-        if letters:
+    def _take(self, batch: RecordBatch) -> None:
+        decoded = self._decoder.decode_batch(batch)
+        if decoded.rejected:
             # Before the buffer: a plan names only rejects whose dead letters are durable.
-            self._dead_letters.add(letters)
+            self._dead_letters.add(
+                [
+                    self._letter(batch.record(place), rejected)
+                    for place, rejected in decoded.rejected.items()
+                ]
+            )
         positions = self._source.positions()
-        self._buffer.append(list(zip(records, results, strict=True)), positions)
+        self._buffer.append(batch, decoded, positions)
         self._taken = dict(positions)
-        self._count(records, results)
+        self._count(batch, decoded)
 
     def _letter(self, record: Record, rejected: Rejected) -> DeadLetter:
         return DeadLetter(
@@ -158,19 +160,15 @@ class Intake:
             timestamp_ms=int(self._now() * 1000),
         )
 
-    def _count(self, records: Sequence[Record], results: Sequence[Instance | Rejected]) -> None:
+    def _count(self, batch: RecordBatch, decoded: DecodedBatch) -> None:
         metrics = self._metrics
-        self._num_records += len(records)
-        by_partition: dict[Partition, int] = {}
-        for record in records:
-            by_partition[record.partition] = by_partition.get(record.partition, 0) + 1
-        for (topic, number), count in by_partition.items():
-            metrics.records_consumed.labels(topic, number).inc(count)
-        metrics.record_bytes.inc(sum(len(record.value) for record in records))
-        for result in results:
-            if isinstance(result, Rejected):
-                metrics.records_rejected.labels(result.reason).inc()
-                metrics.dead_letters.labels(result.reason).inc()
+        self._num_records += len(batch)
+        topic, number = batch.partition
+        metrics.records_consumed.labels(topic, number).inc(len(batch))
+        metrics.record_bytes.inc(batch.num_bytes)
+        for rejected in decoded.rejected.values():
+            metrics.records_rejected.labels(rejected.reason).inc()
+            metrics.dead_letters.labels(rejected.reason).inc()
 
     def _observe_lag(self) -> None:
         """Export what lies between the log's end and the buffer, once a second."""

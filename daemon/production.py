@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 
 from teacherd.consumers.producing import build_record, encode_npy, encode_png
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+from teacherd.consumers.source import SourceError
+from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.daemon.datasets import load_dataset
-from teacherd.daemon.errors import UsageError
+from teacherd.daemon.errors import UnavailableError, UsageError
+from teacherd.daemon.stream_opening import open_stream
 
 _MAX_BATCH = 500
 _BATCHES_PER_SECOND = 10
@@ -35,6 +37,8 @@ def produce_dataset(
 
     Raises:
         UsageError: The data set cannot be used, or not in that format.
+        ConfigurationError: The stream log cannot be used.
+        UnavailableError: The stream log did not take the records.
     """
     dataset = load_dataset(spec, root=data_root)
     if payload == "png" and len(dataset.input_shape) != _NUM_IMAGE_AXES:
@@ -49,7 +53,7 @@ def produce_dataset(
     batch_size = (
         _MAX_BATCH if rate == 0 else max(1, min(_MAX_BATCH, int(rate / _BATCHES_PER_SECOND)))
     )
-    log = StreamLog(config)
+    log = open_stream(config)
     last_offset = -1
     try:
         started = time.monotonic()
@@ -66,6 +70,8 @@ def produce_dataset(
                 for place in places
             )
             on_progress(start + len(places), len(order))
+    except SourceError as error:
+        raise UnavailableError(f"{error}; records up to offset {last_offset} are in") from error
     finally:
         log.close()
     return {"records": len(order), "last_offset": last_offset}
