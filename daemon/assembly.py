@@ -15,7 +15,6 @@ from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config import Config
 from teacherd.daemon.device import prepare_device
-from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.learning import Learning
@@ -23,13 +22,18 @@ from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.opening import load_head, open_lineage
-from teacherd.daemon.recovery import reread, seek_to_places
+from teacherd.daemon.recovery import (
+    build_decoder,
+    reread,
+    seek_to_places,
+    settings_of_next_task,
+)
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.stream_opening import open_stream
 from teacherd.models.artifact import LoadedTeacher, Manifest
-from teacherd.models.learner import Learner
+from teacherd.models.learner import Learner, LearnerConfig
 from teacherd.models.task import Schedule
 
 
@@ -68,13 +72,13 @@ class Assembly:
         )
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         state.journal.record_runtime(runtime_facts(device))
-        state.journal.record_settings(config.deciding_weights())
         head = load_head(state, config.model)
         source = open_stream(config.stream_log)
-        decoder = self._build_decoder(head.manifest)
+        decoder = build_decoder(config.decoding, head.manifest)
         buffer = TaskBuffer(config.tasks, now=self._monotonic)
-        self.learning = self._build_learning(state, head, device, buffer)
-        self._resume_unfinished(state, source, decoder)
+        settings = settings_of_next_task(state.journal, config.deciding)
+        self.learning = self._build_learning(state, head, device, buffer, settings.learning)
+        self._resume_unfinished(state, source, build_decoder(settings.decoding, head.manifest))
         on_lost = config.process.on_lost_records
         buffer.start_at(seek_to_places(state.journal, source, on_lost=on_lost))
         self.intake = self._build_intake(source, decoder, buffer)
@@ -83,16 +87,6 @@ class Assembly:
         """Close the state directory; the source was its thread's."""
         if self._state is not None:
             self._state.close()
-
-    def _build_decoder(self, manifest: Manifest) -> Decoder:
-        try:
-            return Decoder(
-                self._config.decoding,
-                input_shape=manifest.architecture.input_shape,
-                classes=manifest.classes,
-            )
-        except ValueError as error:
-            raise ConfigurationError([Problem("decoding.decoder", str(error))]) from error
 
     def _build_intake(self, source: StreamLog, decoder: Decoder, buffer: TaskBuffer) -> Intake:
         return Intake(
@@ -108,14 +102,19 @@ class Assembly:
         )
 
     def _build_learning(
-        self, state: StateDirectory, head: LoadedTeacher, device: torch.device, buffer: TaskBuffer
+        self,
+        state: StateDirectory,
+        head: LoadedTeacher,
+        device: torch.device,
+        buffer: TaskBuffer,
+        settings: LearnerConfig,
     ) -> Learning:
         config = self._config
         manifest = head.manifest
         measurement = self._build_measurement(state, manifest, device)
         observation = self._build_observation(state, measurement, head)
         learner = Learner(
-            config.learning,
+            settings,
             teacher=head.network,
             preprocessing=manifest.preprocessing,
             sigma=manifest.sigma,
@@ -125,8 +124,8 @@ class Assembly:
         assert opening is not None, "the lineage was opened above"
         schedule = Schedule(
             seed=opening.seed,
-            epochs=config.learning.epochs,
-            learning_rate=config.learning.optimizer.learning_rate,
+            epochs=settings.epochs,
+            learning_rate=settings.optimizer.learning_rate,
         )
         return Learning(
             config.checkpoints,
@@ -193,6 +192,7 @@ class Assembly:
             and newest.checkpoint.pin == state.journal.pin
         )
         self.learning.resume(plan, task, newest.learner_state if newest and is_inside else None)
+        self.learning.reconfigure(self._config.deciding, self._config.checkpoints)
 
     def _release(self, places: Mapping[Partition, int]) -> None:
         """Reach the intake, which is built after the learning thread's parts."""

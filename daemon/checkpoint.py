@@ -28,6 +28,23 @@ LEARNER = "learner.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When checkpoints are written."""
+
+    interval_seconds: float = 30.0
+    """Longest work that a crash inside a task repeats."""
+    keep: int = 3
+    """Newest checkpoints kept; more than one, so that a damaged one has a predecessor."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.interval_seconds <= 0:
+            raise ValueError(f"interval_seconds: {self.interval_seconds} is not above 0; take 30")
+        if self.keep < 1:
+            raise ValueError(f"keep: {self.keep} is less than 1; take 3")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """What one checkpoint says."""
 

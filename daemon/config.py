@@ -10,12 +10,12 @@ import yaml
 from teacherd.consumers.decoding import DecodingConfig
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.task_buffer import TaskBufferConfig
+from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config_parsing import overlay_assignments, overlay_environment, parse
 from teacherd.daemon.endpoints import EndpointsConfig
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import EvaluationConfig
 from teacherd.daemon.intake import IntakeConfig
-from teacherd.daemon.learning import CheckpointConfig
 from teacherd.daemon.logs import LoggingConfig
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.models.learner import LearnerConfig
@@ -58,6 +58,28 @@ class ProcessConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DecidingConfig:
+    """The settings that decide weights, which the lineage log holds."""
+
+    learning: LearnerConfig
+    decoding: DecodingConfig
+
+    def to_entry(self) -> dict[str, Any]:
+        """Return them as the log's JSON gives them back."""
+        settings: dict[str, Any] = to_plain(asdict(self))
+        return settings
+
+    @classmethod
+    def from_entry(cls, settings: Mapping[str, Any]) -> "DecidingConfig":
+        """Read them from the log.
+
+        Raises:
+            ConfigurationError: They are of another version of teacherd, and mean nothing to this.
+        """
+        return parse(cls, settings, origin="lineage log")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """Everything that can be set; each section beside its owner."""
 
@@ -74,12 +96,10 @@ class Config:
     endpoints: EndpointsConfig = field(default_factory=EndpointsConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
-    def deciding_weights(self) -> dict[str, Any]:
-        """Return the settings that decide weights, as the lineage log holds them."""
-        settings: dict[str, Any] = to_plain(
-            {"learning": asdict(self.learning), "decoding": asdict(self.decoding)}
-        )
-        return settings
+    @property
+    def deciding(self) -> "DecidingConfig":
+        """The part that decides weights."""
+        return DecidingConfig(learning=self.learning, decoding=self.decoding)
 
 
 def load_config(

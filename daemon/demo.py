@@ -107,7 +107,12 @@ class Demo:
                 "num_threads": 1,
             },
             "stream_log": {"path": str(self._out / "stream.db")},
-            "tasks": {"instances": stream.task_instances},
+            "tasks": {"instances": stream.task_instances, "min_instances": 1},
+            # A drift is to be followed: more of the new is taken over than by default.
+            "learning": {
+                "distillation": {"label_share": 0.7},
+                "consolidation": {"retain": 0.3},
+            },
             "evaluation": {
                 "sets": {name: str(self._out / "data" / f"{name}.npz") for name in sets}
             },

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from teacherd.models.hot_teacher import HotTeacher
 
@@ -21,6 +22,7 @@ def serve(root: Path, inputs_path: Path) -> dict[str, object]:
     """Predict batch after batch until a line comes in; count predictions, failures, swaps."""
     with np.load(inputs_path, allow_pickle=False) as arrays:
         inputs = arrays["inputs"]
+    torch.set_num_threads(1)  # the daemon learns beside us on the same cores
     predictions, failures, versions = 0, 0, set()
     with HotTeacher(root, poll_seconds=0.2) as teacher:
         start = 0

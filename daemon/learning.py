@@ -18,7 +18,8 @@ import torch
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.record import Partition
 from teacherd.consumers.task_buffer import TaskBuffer
-from teacherd.daemon.checkpoint import Checkpoint, CheckpointStore
+from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore
+from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.entries import Outcome, Plan, Publish
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.journal import Journal
@@ -28,27 +29,10 @@ from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.recovery import closed_range
 from teacherd.daemon.verdict import decide
 from teacherd.models.artifact import Manifest, write_artifact
-from teacherd.models.learner import Learner, LearnerConfig, NonFiniteError, TaskReport
+from teacherd.models.learner import Learner, NonFiniteError, TaskReport
 from teacherd.models.task import Schedule, Task
 
 _CUT_TIMEOUT_SECONDS = 0.2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointConfig:
-    """When checkpoints are written."""
-
-    interval_seconds: float = 30.0
-    """Longest work that a crash inside a task repeats."""
-    keep: int = 3
-    """Newest checkpoints kept; more than one, so that a damaged one has a predecessor."""
-
-    def __post_init__(self) -> None:
-        """Check what the types cannot say."""
-        if self.interval_seconds <= 0:
-            raise ValueError(f"interval_seconds: {self.interval_seconds} is not above 0; take 30")
-        if self.keep < 1:
-            raise ValueError(f"keep: {self.keep} is less than 1; take 3")
 
 
 @dataclass(slots=True)
@@ -65,9 +49,8 @@ class _Running:
 class _Reconfiguration:
     """A message from the main thread: other settings from the next task on."""
 
-    learning: LearnerConfig
+    deciding: DecidingConfig
     checkpoints: CheckpointConfig
-    deciding_weights: Mapping[str, Any]
 
 
 class Learning:
@@ -122,14 +105,9 @@ class Learning:
             self._learner.load_state_dict(state)
         self._log.info("task_resumed", task=plan.task, step=self._learner.num_steps_done)
 
-    def reconfigure(
-        self,
-        learning: LearnerConfig,
-        checkpoints: CheckpointConfig,
-        deciding_weights: Mapping[str, Any],
-    ) -> None:
+    def reconfigure(self, deciding: DecidingConfig, checkpoints: CheckpointConfig) -> None:
         """Have other settings taken over from the next task on; called by another thread."""
-        self._reconfigurations.put(_Reconfiguration(learning, checkpoints, deciding_weights))
+        self._reconfigurations.put(_Reconfiguration(deciding, checkpoints))
 
     def run(self) -> None:
         """Learn until told to stop; leave a checkpoint."""
@@ -155,10 +133,11 @@ class Learning:
     def _take_reconfigurations(self) -> None:
         while not self._reconfigurations.empty():
             new = self._reconfigurations.get()
-            self._journal.record_settings(new.deciding_weights)
+            learning = new.deciding.learning
+            self._journal.record_settings(new.deciding.to_entry())
             self._config = new.checkpoints
             self._learner = Learner(
-                new.learning,
+                learning,
                 teacher=self._learner.teacher,
                 preprocessing=self._template.preprocessing,
                 sigma=self._learner.sigma,
@@ -166,8 +145,8 @@ class Learning:
             )
             self._schedule = Schedule(
                 seed=self._schedule.seed,
-                epochs=new.learning.epochs,
-                learning_rate=new.learning.optimizer.learning_rate,
+                epochs=learning.epochs,
+                learning_rate=learning.optimizer.learning_rate,
             )
 
     def _plan(self, task: BufferedTask) -> Plan:

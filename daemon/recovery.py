@@ -5,13 +5,44 @@ from typing import Literal
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
-from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.source import RecordsLostError, Source
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
+from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.entries import ClosedRange, Plan, Skip
-from teacherd.daemon.errors import UnavailableError
+from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
 from teacherd.daemon.journal import Journal
+from teacherd.models.artifact import Manifest
+
+
+def settings_of_next_task(journal: Journal, configured: DecidingConfig) -> DecidingConfig:
+    """Return what the next task is learned with, and see that the log holds it.
+
+    A plan that is not finished is finished with the settings that it was made with, also if the
+    configuration has changed since.
+
+    Raises:
+        ConfigurationError: Those settings mean nothing to this version of teacherd.
+    """
+    in_force = journal.lineage.settings
+    if journal.lineage.unfinished is not None and in_force is not None:
+        return DecidingConfig.from_entry(in_force.settings)
+    journal.record_settings(configured.to_entry())
+    return configured
+
+
+def build_decoder(config: DecodingConfig, manifest: Manifest) -> Decoder:
+    """Build the decoder for a network.
+
+    Raises:
+        ConfigurationError: The user's own decoder cannot be imported.
+    """
+    shape = manifest.architecture.input_shape
+    try:
+        return Decoder(config, input_shape=shape, classes=manifest.classes)
+    except ValueError as error:
+        raise ConfigurationError([Problem("decoding.decoder", str(error))]) from error
 
 
 def reread(plan: Plan, source: Source, decoder: Decoder) -> BufferedTask:

@@ -146,9 +146,7 @@ class Service:
             self._refuse_reload(f"only a restart can change {', '.join(fixed)}")
             return
         set_level(config.logging.level)
-        assembly.learning.reconfigure(
-            config.learning, config.checkpoints, config.deciding_weights()
-        )
+        assembly.learning.reconfigure(config.deciding, config.checkpoints)
         self._config = config
         self._metrics.reload_successful.set(1)
         self._log.info("reloaded", changed=changed)

@@ -211,6 +211,21 @@ def test_a_stop_inside_a_task_is_taken_up_where_it_was(
     assert '"step": 0,' not in broken.log_path.read_text()
 
 
+def test_a_planned_task_is_finished_with_the_settings_that_it_was_planned_with(
+    make_daemon: MakeDaemon, tmp_path: Path, uninterrupted: list[Outcome]
+) -> None:
+    """A configuration that changed while the daemon was down is in force from the next plan."""
+    daemon = make_daemon(tmp_path)
+    daemon.start("plan.appended")
+    assert -signal.SIGKILL == daemon.wait()
+    again = make_daemon(tmp_path, learning={"epochs": 4, "batch_size": 7})
+
+    assert ExitCode.OK == again.run_until_tasks(2)
+    assert decided(uninterrupted)[0] == decided(again.outcomes())[0]
+    assert decided(uninterrupted)[1] != decided(again.outcomes())[1]
+    assert [6, 4] == [plan.epochs for plan in again.plans()][:2]
+
+
 def test_a_changed_record_under_a_plan_is_found(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     """The digest in the plan tells; nothing is trained on, and the exit code says what is gone."""
     daemon = make_daemon(tmp_path)
