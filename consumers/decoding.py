@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from teacherd.consumers.custom_decoder import PATH_RULE, CustomDecoder
 from teacherd.consumers.decoded_batch import DecodedBatch, Result, Rows
-from teacherd.consumers.description import DescriptionReader, Descriptions
+from teacherd.consumers.description import NO_LABEL, DescriptionReader, Descriptions
 from teacherd.consumers.image_decoding import (
     IMAGE_CONTENT_TYPES,
     ImageLimits,
@@ -152,9 +152,9 @@ class Decoder:
         """Return the places of arrays, which are decoded together, and those of all others."""
         types, labels = descriptions.content_types, descriptions.labels
         places: Sequence[int] = range(len(types))
-        if self._custom is None and None in labels:
+        if self._custom is None and NO_LABEL in labels:
             for place in places:
-                if labels[place] is None and types[place] != JSON and place not in rejected:
+                if labels[place] == NO_LABEL and types[place] != JSON and place not in rejected:
                     rejected[place] = Rejected("missing_label", "there is no label header")
         if rejected:
             places = [place for place in places if place not in rejected]
@@ -169,7 +169,9 @@ class Decoder:
         self, places: Sequence[int], values: Sequence[bytes], gathered: "_Gathered"
     ) -> None:
         """Decode arrays, those with the same header all at once."""
-        arrays = [values[place] for place in places]
+        arrays = values
+        if len(places) < len(values):
+            arrays = [values[place] for place in places]
         layout = shared_layout(arrays)
         layouts: Mapping[NpyLayout, Sequence[int]] = (
             {layout: places} if layout is not None else _layouts(places, arrays, gathered.rejected)
@@ -180,7 +182,8 @@ class Decoder:
             except RejectionError as error:
                 gathered.rejected.update(dict.fromkeys(group, error.rejected))
                 continue
-            rows, is_bad = self._form.conform(npy_rows(layout, [values[place] for place in group]))
+            same = arrays if group is places else [values[place] for place in group]
+            rows, is_bad = self._form.conform(npy_rows(layout, same))
             if is_bad.any():
                 bad = [place for place, each in zip(group, is_bad, strict=True) if each]
                 gathered.rejected.update(dict.fromkeys(bad, self._form.rejection.rejected))
@@ -194,23 +197,22 @@ class Decoder:
     ) -> tuple[Array, int]:
         """Return array and label of what is decoded by itself."""
         if self._custom is not None:
-            array, label = self._custom.decode(batch.record(place))
-            return self._conform(array), self._reader.place(label)
+            decoded = self._custom.decode(batch.record(place))
+            return self._conform(decoded.array), self._reader.place(decoded.label)
         value, content_type = batch.values[place], descriptions.content_types[place]
-        place_of_label = descriptions.labels[place]
+        label = descriptions.labels[place]
         if content_type == JSON:
-            return self._decode_json(value, place_of_label)
-        assert place_of_label is not None, "only JSON may go without label header"
+            return self._decode_json(value, label)
         if content_type in IMAGE_CONTENT_TYPES:
-            return self._image(value, content_type), place_of_label
+            return self._image(value, content_type), label
         shown = ascii(content_type)[:_SHOWN_CHARACTERS]
         raise RejectionError(
             "unknown_content_type", f"the content-type {shown} is none that is decoded"
         )
 
-    def _decode_json(self, value: bytes, label: int | None) -> tuple[Array, int]:
+    def _decode_json(self, value: bytes, label: int) -> tuple[Array, int]:
         body = read_json(value)
-        if label is None:
+        if label == NO_LABEL:
             if body.label is None:
                 raise RejectionError("missing_label", "neither headers nor body have a label")
             label = self._reader.place(body.label)
@@ -252,11 +254,12 @@ class _Gathered:
         if not self.blocks:
             return DecodedBatch((), (), (), (), (), rejected)
         places, rows = self._merged()
-        ids, times_ms = self.descriptions.ids, self.descriptions.event_times_ms
+        _, _, ids, times_ms, _ = self.descriptions
+        labels = self.labels
         if rejected:
             ids = [ids[place] for place in places]
             times_ms = [times_ms[place] for place in places]
-        labels = [label for place in places if (label := self.labels[place]) is not None]
+            labels = [labels[place] for place in places]
         return DecodedBatch(places, rows, labels, ids, times_ms, rejected)
 
     def _merged(self) -> tuple[Sequence[int], Rows]:

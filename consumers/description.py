@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import NamedTuple
 
 from teacherd.consumers.headers import HeadersError, headers_layout, read_layout
 from teacherd.consumers.instance import Rejected, RejectionError
 
 MAX_ID_BYTES = 256
+NO_LABEL = -1
 _MAX_EVENT_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 _SHOWN_LABEL_CHARACTERS = 80
 
@@ -34,8 +36,8 @@ class Descriptions(NamedTuple):
 
     content_types: Sequence[str]
     """Lower case, without parameters; empty where there is none."""
-    labels: Sequence[int | None]
-    """Places among the classes; None where no header says."""
+    labels: Sequence[int]
+    """Places among the classes; NO_LABEL where no header says."""
     ids: Sequence[bytes | None]
     event_times_ms: Sequence[int]
     rejected: dict[int, Rejected]
@@ -88,13 +90,11 @@ class DescriptionReader:
             )
         return place
 
-    def _places_of(
-        self, labels: Sequence[bytes], rejected: dict[int, Rejected]
-    ) -> Sequence[int | None]:
-        places = list(map(self._encoded_labels.get, labels))
-        if None in places:
+    def _places_of(self, labels: Sequence[bytes], rejected: dict[int, Rejected]) -> Sequence[int]:
+        places = list(map(self._encoded_labels.get, labels, repeat(NO_LABEL)))
+        if NO_LABEL in places:
             for number, (label, place) in enumerate(zip(labels, places, strict=True)):
-                if place is None and label:
+                if place == NO_LABEL and label:
                     shown = ascii(label.decode("latin-1"))[:_SHOWN_LABEL_CHARACTERS]
                     rule = f"the label {shown} is none of the {self._num_classes} classes"
                     rejected[number] = Rejected("unknown_label", rule)
@@ -163,7 +163,7 @@ def _fields(layout: bytes) -> _Fields:
 
 def _values(headers: Sequence[bytes], parts: Sequence[slice]) -> Sequence[bytes] | None:
     """Return a column of values; None if all of them are empty."""
-    if not any(part.stop for part in parts):
+    if parts.count(_NOWHERE) == len(parts):
         return None
     return [packed[part] for packed, part in zip(headers, parts, strict=True)]
 

@@ -10,7 +10,7 @@ import numpy as np
 from teacherd.consumers.record_batch import RecordBatch
 
 _NO_KEY = -1
-_BYTES_AT_ONCE = 1 << 20
+_BYTES_AT_ONCE = 1 << 19
 
 
 class RangeDigest:
