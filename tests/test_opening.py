@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from base_models import CLASSES, untrained_base
 from lineages import NOW, accept_task, next_plan, open_state, write_next_version
 
@@ -14,6 +15,8 @@ from teacherd.daemon.errors import ConfigurationError, ExitCode, StateError
 from teacherd.daemon.opening import load_base, load_head, open_lineage
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.models.artifact import load_artifact, read_manifest, version_folder
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_the_head_is_what_the_next_task_starts_from(
     open_lineage(base, state, seed=7, now=NOW)
     manifest = accept_task(state, should_publish=False)
 
-    assert manifest == load_head(state, base).manifest
+    assert manifest == load_head(state, base, device=CPU).manifest
     assert 0 == served(state)
 
 
@@ -101,7 +104,7 @@ def test_a_damaged_head_is_told_from_a_wrong_configuration(
     weights.write_bytes(weights.read_bytes()[:-1])
 
     with pytest.raises(StateError, match="000001") as caught:
-        load_head(state, base)
+        load_head(state, base, device=CPU)
 
     assert ExitCode.STATE == caught.value.exit_code
 
@@ -115,7 +118,7 @@ def test_a_crash_before_the_open_entry_costs_nothing(tmp_path: Path, base: Model
     open_lineage(base, state, seed=7, now=NOW)
 
     assert 0 == served(state)
-    assert state.journal.lineage.id == load_head(state, base).manifest.lineage
+    assert state.journal.lineage.id == load_head(state, base, device=CPU).manifest.lineage
     state.close()
 
 
@@ -208,7 +211,7 @@ def test_a_lineage_needs_its_base_folder_no_more(state: StateDirectory, base: Mo
     shutil.rmtree(base.base)
     open_again(state, base)
 
-    assert 0 == load_head(state, base).manifest.version
+    assert 0 == load_head(state, base, device=CPU).manifest.version
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,7 @@ def test_other_classes_than_the_configurations_are_refused(
 
     open_lineage(base, state, seed=7, now=NOW)
     with pytest.raises(ConfigurationError, match=r"model\.classes"):
-        load_head(state, config)
+        load_head(state, config, device=CPU)
 
 
 def test_the_configurations_own_classes_are_fine(state: StateDirectory, base: ModelConfig) -> None:
