@@ -292,7 +292,7 @@ class Learner:
         task: Task,
         schedule: Schedule,
         *,
-        should_stop: Callable[[], bool] = lambda: False,
+        should_stop: Callable[[], bool] | None = None,
     ) -> TaskReport | None:
         """Learn a whole task; the candidate then waits to be accepted or discarded.
 
@@ -300,7 +300,7 @@ class Learner:
             The report, or None when stopped: then the task is still in progress.
         """
         self.begin(task, schedule)
-        while not should_stop():
+        while should_stop is None or not should_stop():
             if not self.step():
                 return self.finish()
         return None

@@ -10,6 +10,7 @@ from teacherd.models.calibration import (
     LARGEST_SIGMA,
     SMALLEST_SIGMA,
     Calibration,
+    _bisect,
     calibrate_dust,
 )
 from teacherd.models.draws import Draws
@@ -98,3 +99,15 @@ def test_one_instance_is_enough_to_end() -> None:
 
     assert SMALLEST_SIGMA <= found.sigma <= LARGEST_SIGMA
     assert found.flip_share in {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("wanted", "share"), [(0.1, 0.0), (0.9, 1.0)])
+def test_a_share_that_leaps_over_the_one_wanted_ends_on_the_nearer_side(
+    wanted: float, share: float
+) -> None:
+    """Where all instances flip at sigma one together, that is the edge, from below or above."""
+    found = _bisect(lambda sigma: float(sigma >= 1.0), wanted)
+
+    assert share == found.flip_share
+    assert 1.0 == pytest.approx(found.sigma, rel=1e-3)
+    assert (found.sigma >= 1.0) == bool(share)

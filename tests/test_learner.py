@@ -191,6 +191,18 @@ def test_a_resumed_task_ends_as_one_that_was_never_interrupted(num_steps: int, k
     assert are_equal(tensors(straight.student), tensors(resumed.student))
 
 
+def test_a_task_without_dust_resumes_without_a_strength_of_it() -> None:
+    """Nothing was calibrated, so the state holds nothing of the kind, and none appears."""
+    learner = build_learner(FINE_TUNING, sigma=None)
+    learner.begin(image_task(10), FIVE_EPOCHS)
+    learner.step()
+    state = learner.state_dict()
+    learner.load_state_dict(state)
+
+    assert "sigma" not in state
+    assert learner.sigma is None
+
+
 def test_a_state_is_a_copy() -> None:
     """What was saved does not move with the training that goes on."""
     learner = build_learner()
