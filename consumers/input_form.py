@@ -43,11 +43,6 @@ class InputForm:
         self.is_image = len(shape) == _IMAGE_NDIM
 
     @property
-    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.float32]:
-        """Return uint8 for images, float32 for features."""
-        return np.dtype(np.uint8) if self.is_image else np.dtype(np.float32)
-
-    @property
     def rejection(self) -> RejectionError:
         """Return why an array that `conform` marks as bad is no input."""
         if self.is_image:

@@ -66,6 +66,11 @@ class RangeDigest:
         self._hashed.seek(0)
 
     def _wait(self) -> None:
-        if self._running is not None:
+        if self._running is None:
+            return
+        if self._running.cancel():
+            # The other thread has not come to it: waiting for a busy machine would take longer.
+            self._hash()
+        else:
             self._running.result()
-            self._running = None
+        self._running = None

@@ -21,7 +21,7 @@ from teacherd.consumers.stream_log_file import (
 _WAIT_SECONDS = 0.02
 _FETCH_BYTES = 32 << 20
 """A poll ends early here, so that large records do not add up to unbounded memory."""
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 16
 _READ_RECORDS = 256
 _DELETED_AT_ONCE = 500
 """Rows in one deleting transaction: producers wait for it, a few milliseconds."""

@@ -67,6 +67,8 @@ def open_stream_log(path: Path, topic: str) -> sqlite3.Connection:
     """
     if path.is_dir():
         raise StreamLogError(path, "is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise StreamLogError(path, f"{path.parent} is no directory; make it, or name another")
     if not path.exists():
         _create(path, topic)
     for needed in (path, path.parent):

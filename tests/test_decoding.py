@@ -93,6 +93,25 @@ def test_integer_images_are_read_in_any_layout(dtype: str, order: str, axes: tup
     assert np.array_equal(image, decoded)
 
 
+def test_an_array_without_channels_is_a_gray_image() -> None:
+    """[H,W] serves a network of one channel, and one of three."""
+    plane = color_image(2, side=8)[0]
+
+    for channels in (1, 3):
+        decoded = array(decode_value(encode_npy(plane), NPY, input_shape=(channels, 8, 8)))
+
+        assert np.array_equal(np.stack([plane] * channels), decoded)
+
+
+@pytest.mark.parametrize("input_shape", [(), (3, 32), (0,), (3, 0, 32), (1, 2, 3, 4)])
+def test_a_network_that_takes_neither_images_nor_features_is_refused(
+    input_shape: tuple[int, ...],
+) -> None:
+    """The error names the shape."""
+    with pytest.raises(ValueError, match="^input_shape: "):
+        decoder(input_shape=input_shape)
+
+
 @pytest.mark.parametrize("number", [-1, 256, 70000])
 def test_an_integer_image_beyond_eight_bits_is_rejected(number: int) -> None:
     """Nothing is cut off silently."""
@@ -439,6 +458,14 @@ def test_the_users_own_decoder_sees_the_record(
 
     assert [1, 2] == array(result).tolist()
     assert (3, b"x", 5) == (result.label, result.id, result.event_time_ms)
+
+
+@pytest.mark.parametrize("label", [4, "4", np.int64(4), np.uint8(4)])
+def test_the_users_decoder_may_name_the_class_or_number_it(
+    own_decoder: Callable[[Callable[[Record], object]], Decoder], label: object
+) -> None:
+    """With Python's integers or numpy's."""
+    assert 4 == decode(own_decoder(lambda _: (np.zeros(2), label)), NewRecord(b"x")).label
 
 
 @pytest.mark.parametrize(

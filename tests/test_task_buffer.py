@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records import INSTANCES, at_offsets
+from records import INSTANCES, at_offsets, color_image
 
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.decoding import NPY, Decoder, DecodingConfig
 from teacherd.consumers.filling_task import RECORD_BYTES
-from teacherd.consumers.producing import build_record, encode_npy
+from teacherd.consumers.producing import PNG, build_record, encode_npy, encode_png
 from teacherd.consumers.range_digest import RangeDigest
 from teacherd.consumers.record import NewRecord, Partition
 from teacherd.consumers.record_batch import RecordBatch
@@ -158,6 +158,27 @@ def test_tasks_are_the_same_however_records_are_batched(
     assert sum(is_good) == sum(len(task["labels"]) for task in results[0])
     ranges = [task["ranges"][0] for task in results[0]]
     assert [0, *[each.end for each in ranges]] == [*[each.start for each in ranges], len(records)]
+
+
+def test_images_decoded_one_by_one_become_one_block() -> None:
+    """Encoded images and arrays side by side, in the order of their offsets."""
+    images = [color_image(seed, side=8) for seed in range(9)]
+    records = [
+        build_record(encode_png(image), content_type=PNG, label=seed)
+        if seed % 4
+        else build_record(encode_npy(image), content_type=NPY, label=seed)
+        for seed, image in enumerate(images)
+    ]
+    made = Decoder(DecodingConfig(), input_shape=(3, 8, 8), classes=tuple("0123456789"))
+    buffer = build_buffer(instances=9)
+    append(buffer, made, at_offsets(records))
+    task = buffer.cut("count")
+    buffer.close()
+    made.close()
+
+    assert np.uint8 == task.inputs.dtype
+    assert np.array_equal(np.stack(images), task.inputs)
+    assert list(range(9)) == task.labels.tolist()
 
 
 def test_ranges_go_on_where_the_last_one_ended(decoder: Decoder) -> None:
