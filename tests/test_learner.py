@@ -126,12 +126,12 @@ def test_a_task_is_learned_as_the_method_is_written() -> None:
 
 
 def test_an_exact_trajectory() -> None:
-    """The losses of a seeded task, to four digits: a change of numbers is seen, and meant."""
+    """The losses of a seeded task, to three digits: a change of numbers is seen, and meant."""
     report = build_learner().learn(image_task(10), FIVE_EPOCHS)
 
     assert report is not None
     expected = {"total": 0.970898, "fused": 0.966542, "dust": 0.004357}
-    assert expected == pytest.approx(report.losses, rel=1e-4)
+    assert expected == pytest.approx(report.losses, rel=1e-3)
     assert 0.4 == pytest.approx(report.outer_share)
 
 
