@@ -72,7 +72,7 @@ class Assembly:
         )
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         state.journal.record_runtime(runtime_facts(device))
-        head = load_head(state, config.model)
+        head = load_head(state, config.model, device=device)
         source = open_stream(config.stream_log)
         decoder = build_decoder(config.decoding, head.manifest)
         buffer = TaskBuffer(config.tasks, now=self._monotonic)
@@ -173,9 +173,9 @@ class Assembly:
         )
         lineage = state.journal.lineage
         current = lineage.versions[lineage.current or 0]
-        observation.standing(lineage)
         observation.published(state.versions.load(current.version, current.sha256).manifest)
         observation.teacher_measured(measurement.accuracy(head.network))
+        observation.standing(lineage)
         return observation
 
     def _resume_unfinished(

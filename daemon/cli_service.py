@@ -77,7 +77,8 @@ def status(
 
     if url is None:
         endpoints = read_config(config, assignments).endpoints
-        url = f"http://{endpoints.host}:{endpoints.port}"
+        host = f"[{endpoints.host}]" if ":" in endpoints.host else endpoints.host
+        url = f"http://{host}:{endpoints.port}"
     answer = fetch_status(url)
     if as_json:
         print_json(answer)

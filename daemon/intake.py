@@ -186,7 +186,7 @@ class Intake:
             records=self._num_records,
             positions={f"{t}/{n}": at for (t, n), at in self._source.positions().items()},
             lag={f"{topic}/{number}": lag.records for (topic, number), lag in lags.items()},
-            oldest_unread_timestamp_ms=oldest,
+            oldest_timestamp_ms=oldest,
             is_paused=self._buffer.is_full,
         )
         self._observe_buffer()
@@ -195,8 +195,10 @@ class Intake:
         records, size = self._buffer.num_records, self._buffer.num_bytes
         self._metrics.buffer_records.set(records)
         self._metrics.buffer_bytes.set(size)
+        age = self._buffer.oldest_age_seconds
         self._board.update(
             "buffer",
+            oldest_timestamp_ms=int((self._now() - age) * 1000) if records else None,
             records=records,
             instances=self._buffer.num_instances,
             bytes=size,

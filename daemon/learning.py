@@ -84,6 +84,7 @@ class Learning:
         self._template = template
         self._learner = learner
         self._device = device
+        self._head_sigma = template.sigma
         self._schedule = schedule
         self._journal = journal
         self._checkpoints = checkpoints
@@ -140,7 +141,7 @@ class Learning:
                 learning,
                 teacher=self._learner.teacher,
                 preprocessing=self._template.preprocessing,
-                sigma=self._learner.sigma,
+                sigma=self._head_sigma,
                 device=self._device,
             )
             self._schedule = Schedule(
@@ -171,6 +172,7 @@ class Learning:
         if plan.num_instances == 0:
             self._close(Outcome(task=plan.task, result="empty"))
             return
+        self._observation.task_begun(plan, int(task.event_times_ms.min()))
         schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
         self._learner.begin(
             Task(number=plan.task, inputs=task.inputs, labels=task.labels), schedule
@@ -216,6 +218,7 @@ class Learning:
             figures=figures,
         )
         self._learner.accept()
+        self._head_sigma = self._learner.sigma
         self._observation.learned(report, figures, student_accuracy)
         self._close(outcome, manifest)
 

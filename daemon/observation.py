@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 import torch
@@ -37,9 +38,11 @@ class Observation:
         self._now = now
         self._base_accuracy = base_accuracy
         self._served: Manifest | None = None
+        self._learning: dict[str, Any] = {}
         self._log = structlog.get_logger()
         for name, value in base_accuracy.items():
             metrics.accuracy.labels(name, "base").set(value)
+        metrics.lag_seconds.set_function(self._oldest_age)
 
     def timestamp(self) -> str:
         """Return the wall clock as ISO 8601 in UTC."""
@@ -48,6 +51,10 @@ class Observation:
     def beat(self, loop: str) -> None:
         """A loop has turned."""
         self._board.beat(loop)
+
+    def task_begun(self, plan: Plan, oldest_event_ms: int) -> None:
+        """A task is learned from now on."""
+        self._board.update("task", number=plan.task, oldest_timestamp_ms=oldest_event_ms)
 
     def task_planned(self, plan: Plan) -> None:
         """A plan is durable."""
@@ -92,41 +99,41 @@ class Observation:
         if torch.cuda.is_available():
             metrics.gpu_memory.set(torch.cuda.memory_allocated())
         self.teacher_measured({name: figures[f"accuracy.{name}"] for name in self._base_accuracy})
-        self._board.update(
-            "learning", student_accuracy=dict(student_accuracy), outer_ratio=report.outer_share
-        )
+        self._learning |= {
+            "student_accuracy": dict(student_accuracy),
+            "outer_ratio": report.outer_share,
+        }
 
     def teacher_measured(self, accuracy: Mapping[str, float]) -> None:
-        """The head's accuracy is known."""
+        """The head's accuracy is known; the status shows it with the next `standing`."""
         metrics = self._metrics
         for name, value in accuracy.items():
             promotion = value - self._base_accuracy[name]
             metrics.accuracy.labels(name, "teacher").set(value)
             metrics.promotion.labels(name).set(promotion)
             metrics.forgetting.labels(name).set(-promotion)
-        self._board.update(
-            "learning",
-            teacher_accuracy=dict(accuracy),
-            base_accuracy=dict(self._base_accuracy),
-            forgetting={name: self._base_accuracy[name] - accuracy[name] for name in accuracy},
-        )
+        self._learning |= {
+            "teacher_accuracy": dict(accuracy),
+            "base_accuracy": dict(self._base_accuracy),
+            "forgetting": {name: self._base_accuracy[name] - accuracy[name] for name in accuracy},
+        }
 
     def task_closed(self, plan: Plan, outcome: Outcome, seconds: float, lineage: Lineage) -> None:
         """An outcome and everything that follows from it are durable."""
         self._metrics.tasks.labels(outcome.result).inc()
-        self._metrics.promotions.labels(outcome.result).inc()
+        if outcome.result in ("accepted", "held"):
+            self._metrics.promotions.labels(outcome.result).inc()
         self._metrics.task_duration.observe(seconds)
         self._metrics.task_progress.set(0)
-        self.standing(lineage)
-        self._board.update(
-            "verdict",
-            task=plan.task,
-            result=outcome.result,
-            reasons=list(outcome.reasons),
-            version=outcome.version,
-            figures=dict(outcome.figures),
-            at=self.timestamp(),
-        )
+        verdict = {
+            "task": plan.task,
+            "result": outcome.result,
+            "reasons": list(outcome.reasons),
+            "version": outcome.version,
+            "figures": dict(outcome.figures),
+            "at": self.timestamp(),
+        }
+        self._board.update_sections({**self._standing(lineage), "verdict": verdict})
         level = self._log.info if outcome.result in ("accepted", "empty") else self._log.warning
         level(
             "task_closed",
@@ -139,18 +146,23 @@ class Observation:
         )
 
     def standing(self, lineage: Lineage) -> None:
-        """Where the lineage stands, at the start and after each task."""
-        self._board.update(
-            "lineage",
-            id=lineage.id,
-            head=lineage.head,
-            current=lineage.current,
-            tasks=lineage.num_tasks,
-            outcomes=dict(lineage.outcomes),
-            instances_learned=lineage.num_learned,
-            places={f"{t}/{number}": place for (t, number), place in lineage.places.items()},
-        )
-        self._board.update("task", steps_done=0, steps=0)
+        """Where the lineage stands when the process starts."""
+        self._board.update_sections(self._standing(lineage))
+
+    def _standing(self, lineage: Lineage) -> dict[str, dict[str, Any]]:
+        return {
+            "lineage": {
+                "id": lineage.id,
+                "head": lineage.head,
+                "current": lineage.current,
+                "tasks": lineage.num_tasks,
+                "outcomes": dict(lineage.outcomes),
+                "instances_learned": lineage.num_learned,
+                "places": {f"{t}/{number}": at for (t, number), at in lineage.places.items()},
+            },
+            "learning": dict(self._learning),
+            "task": {"number": None, "steps_done": 0, "steps": 0, "oldest_timestamp_ms": None},
+        }
 
     def published(self, manifest: Manifest) -> None:
         """A version is served from now on."""
@@ -190,6 +202,16 @@ class Observation:
         """A checkpoint inside a task could not be written; the task goes on."""
         self._metrics.checkpoint_failures.inc()
         self._log.error("checkpoint_failed", path=str(error.path), error=error.reason)
+
+    def _oldest_age(self) -> float:
+        """Return the age of the oldest record that waits: unread, buffered or being learned."""
+        sections = self._board.snapshot()
+        oldest = [
+            sections.get(name, {}).get("oldest_timestamp_ms")
+            for name in ("intake", "buffer", "task")
+        ]
+        known = [timestamp for timestamp in oldest if timestamp is not None]
+        return max(0.0, self._now() - min(known) / 1000) if known else 0.0
 
     def _age(self, manifest: Manifest) -> float:
         return max(0.0, self._now() - datetime.fromisoformat(manifest.created_at).timestamp())

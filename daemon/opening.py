@@ -4,6 +4,7 @@ import secrets
 from pathlib import Path
 
 import structlog
+import torch
 
 from teacherd.daemon.config import ModelConfig
 from teacherd.daemon.entries import Open, Publish
@@ -34,7 +35,9 @@ def open_lineage(config: ModelConfig, state: StateDirectory, *, seed: int, now: 
     _mend_publication(state)
 
 
-def load_head(state: StateDirectory, config: ModelConfig) -> LoadedTeacher:
+def load_head(
+    state: StateDirectory, config: ModelConfig, *, device: torch.device | str = "cpu"
+) -> LoadedTeacher:
     """Load the version that the next task starts from.
 
     Raises:
@@ -42,7 +45,8 @@ def load_head(state: StateDirectory, config: ModelConfig) -> LoadedTeacher:
         StateError: It is not what the lineage log says.
     """
     lineage = state.journal.lineage
-    head = state.versions.load(lineage.head, lineage.versions[lineage.head].sha256)
+    sha256 = lineage.versions[lineage.head].sha256
+    head = state.versions.load(lineage.head, sha256, device=str(device))
     require_classes(config, head.manifest)
     return head
 

@@ -42,7 +42,8 @@ def build_decoder(config: DecodingConfig, manifest: Manifest) -> Decoder:
     try:
         return Decoder(config, input_shape=shape, classes=manifest.classes)
     except ValueError as error:
-        raise ConfigurationError([Problem("decoding.decoder", str(error))]) from error
+        message = str(error).removeprefix("decoder: ")
+        raise ConfigurationError([Problem("decoding.decoder", message)]) from error
 
 
 def reread(plan: Plan, source: Source, decoder: Decoder) -> BufferedTask:

@@ -20,8 +20,13 @@ class StatusBoard:
 
     def update(self, section: str, **values: Any) -> None:  # noqa: ANN401 (any JSON value)
         """Replace some values of a section."""
+        self.update_sections({section: values})
+
+    def update_sections(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace some values of several sections, which nobody then sees apart."""
         with self._lock:
-            self._sections.setdefault(section, {}).update(values)
+            for section, values in sections.items():
+                self._sections.setdefault(section, {}).update(values)
 
     def beat(self, loop: str) -> None:
         """Note that a loop has turned."""

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from teacherd.consumers.decoding import Decoder
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.opening import load_base, require_classes
+from teacherd.daemon.recovery import build_decoder
 from teacherd.daemon.state_directory import PUBLIC
 from teacherd.models.artifact import ArtifactError, Manifest, load_artifact, version_folder
 
@@ -58,13 +58,4 @@ def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:
 
 
 def _check_decoder(config: Config, manifest: Manifest) -> None:
-    try:
-        decoder = Decoder(
-            config.decoding,
-            input_shape=manifest.architecture.input_shape,
-            classes=manifest.classes,
-        )
-    except ValueError as error:
-        message = str(error).removeprefix("decoder: ")
-        raise ConfigurationError([Problem("decoding.decoder", message)]) from error
-    decoder.close()
+    build_decoder(config.decoding, manifest).close()

@@ -27,3 +27,11 @@ def digits_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from base_models import digits_base  # noqa: PLC0415 - see the line above
 
     return digits_base(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def other_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a base model that has learned nothing and is no other's version 0."""
+    from base_models import untrained_base  # noqa: PLC0415 - as above
+
+    return untrained_base(tmp_path_factory.mktemp("other"), seed=1)

@@ -204,7 +204,7 @@ def test_a_full_disk_ends_it_and_nothing_is_lost(
     daemon.state = small_disk / "state"
     try:
         daemon.start()
-        (small_disk / "filler").write_bytes(b"x" * (free_bytes(small_disk) - 40_000))
+        (small_disk / "filler").write_bytes(b"x" * (free_bytes(small_disk) - 8_000))
         data = digits()
         log = StreamLog(StreamLogConfig(path=str(tmp_path / "stream.db")))
         log.append(

@@ -1,0 +1,192 @@
+"""The configuration: config.yaml is complete and true, and every source of settings ranks."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from teacherd.daemon.config import (
+    Config,
+    DecidingConfig,
+    changed_keys,
+    load_config,
+)
+from teacherd.daemon.config_parsing import keys_of
+from teacherd.daemon.errors import ConfigurationError
+
+CONFIG_YAML = Path(__file__).parent.parent / "config.yaml"
+KEYS = [
+    "model.base",
+    "model.classes",
+    "process.state_directory",
+    "process.device",
+    "process.num_threads",
+    "process.shutdown_seconds",
+    "process.seed",
+    "process.on_lost_records",
+    "stream_log.path",
+    "stream_log.topic",
+    "stream_log.retention_hours",
+    "stream_log.retention_bytes",
+    "intake.poll_records",
+    "intake.max_backoff_seconds",
+    "decoding.decoder",
+    "decoding.max_record_bytes",
+    "decoding.max_pixels",
+    "decoding.max_dimension",
+    "decoding.num_threads",
+    "tasks.instances",
+    "tasks.max_age_seconds",
+    "tasks.min_instances",
+    "tasks.max_records",
+    "tasks.buffer_bytes",
+    "learning.epochs",
+    "learning.batch_size",
+    "learning.batch_norm",
+    "learning.precision",
+    "learning.optimizer.kind",
+    "learning.optimizer.learning_rate",
+    "learning.optimizer.momentum",
+    "learning.optimizer.weight_decay",
+    "learning.optimizer.gradient_clip",
+    "learning.distillation.label_share",
+    "learning.distillation.temperature",
+    "learning.distillation.dust_weight",
+    "learning.distillation.flip_share",
+    "learning.distillation.sigma",
+    "learning.consolidation.kind",
+    "learning.consolidation.retain",
+    "learning.consolidation.momentum",
+    "learning.consolidation.freezing_epochs",
+    "learning.consolidation.interval_epochs",
+    "learning.consolidation.keep_probability",
+    "learning.augmentation.crop_padding",
+    "learning.augmentation.horizontal_flip",
+    "evaluation.sets",
+    "evaluation.batch_size",
+    "checkpoints.interval_seconds",
+    "checkpoints.keep",
+    "publication.keep_versions",
+    "endpoints.host",
+    "endpoints.port",
+    "endpoints.liveness_seconds",
+    "logging.level",
+    "logging.format",
+]
+
+
+def written_keys(raw: dict[str, object], prefix: str = "") -> list[str]:
+    """Return the dotted keys of a YAML document, in its order."""
+    keys = []
+    for key, value in raw.items():
+        is_section = isinstance(value, dict) and bool(value)
+        keys += written_keys(value, f"{prefix}{key}.") if is_section else [f"{prefix}{key}"]
+    return keys
+
+
+def test_config_yaml_says_the_defaults() -> None:
+    """Whoever reads the file knows what happens without it."""
+    assert Config() == load_config(CONFIG_YAML, environment={})
+
+
+def test_config_yaml_names_every_key_in_order() -> None:
+    """No key is found only in the source."""
+    assert keys_of(Config) == written_keys(yaml.safe_load(CONFIG_YAML.read_text()))
+
+
+def test_every_key_in_config_yaml_has_a_comment() -> None:
+    """Each key says what it is, in which unit, and why its default is what it is."""
+    lines = CONFIG_YAML.read_text().splitlines()
+    keys = [place for place, line in enumerate(lines) if line and not line.lstrip().startswith("#")]
+
+    assert [] == [lines[place] for place in keys if not lines[place - 1].lstrip().startswith("#")]
+
+
+def test_the_list_of_keys_changes_only_on_purpose() -> None:
+    """A key that is renamed or removed breaks somebody's file: say so in the changelog."""
+    assert KEYS == keys_of(Config)
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    """Each source of settings lies over the one below it, key by key."""
+    path = tmp_path / "config.yaml"
+    path.write_text("learning: {epochs: 2, batch_size: 3}\nlogging: {level: error}\n")
+    environment = {"TEACHERD_LEARNING__EPOCHS": "4", "TEACHERD_LEARNING__BATCH_SIZE": "5"}
+
+    config = load_config(path, environment=environment, assignments=["learning.epochs=6"])
+
+    assert (6, 5) == (config.learning.epochs, config.learning.batch_size)
+    assert "error" == config.logging.level
+    assert Config().tasks == config.tasks
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    """All keys may be left out."""
+    (tmp_path / "config.yaml").write_text("# nothing yet\n")
+
+    assert Config() == load_config(tmp_path / "config.yaml", environment={})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("- a list", "holds a list"), ("a: [", "is no YAML"), ("\xff\xfe", "is no YAML")],
+)
+def test_a_file_that_is_no_configuration_is_told(tmp_path: Path, content: str, told: str) -> None:
+    """The message names the file and what is wrong with it."""
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content.encode("latin-1"))
+
+    with pytest.raises(ConfigurationError, match=told):
+        load_config(path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key"),
+    [
+        ("tasks.instances=0", "tasks.instances"),
+        ("tasks.max_records=10", "tasks.max_records"),
+        ("learning.epochs=0", "learning.epochs"),
+        ("learning.batch_size=0", "learning.batch_size"),
+        ("learning.optimizer.learning_rate=-1", "learning.optimizer.learning_rate"),
+        ("learning.distillation.label_share=2", "learning.distillation.label_share"),
+        ("learning.consolidation.retain=1", "learning.consolidation.retain"),
+        ("learning.consolidation.kind=magic", "learning.consolidation.kind"),
+        ("decoding.max_pixels=0", "decoding.max_pixels"),
+        ("decoding.decoder=nonsense", "decoding.decoder"),
+        ("stream_log.retention_hours=0", "stream_log.retention_hours"),
+        ("intake.poll_records=0", "intake.poll_records"),
+        ("evaluation.batch_size=0", "evaluation.batch_size"),
+        ("checkpoints.keep=0", "checkpoints.keep"),
+        ("publication.keep_versions=0", "publication.keep_versions"),
+        ("endpoints.port=70000", "endpoints.port"),
+        ("process.shutdown_seconds=0", "process.shutdown_seconds"),
+        ("process.num_threads=-1", "process.num_threads"),
+        ("logging.level=loud", "logging.level"),
+    ],
+)
+def test_a_value_against_a_rule_is_told_under_its_key(assignment: str, key: str) -> None:
+    """Every section's own rules reach the user as dotted key, value, rule and fix."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(None, environment={}, assignments=[assignment])
+
+    assert [key] == [problem.key for problem in caught.value.problems]
+
+
+def test_what_differs_between_two_configurations_is_listed() -> None:
+    """A reload says what it changed."""
+    new = load_config(
+        None, environment={}, assignments=["learning.epochs=3", "logging.level=error"]
+    )
+
+    assert ["learning.epochs", "logging.level"] == changed_keys(Config(), new)
+    assert [] == changed_keys(Config(), Config())
+
+
+def test_settings_that_decide_weights_come_back_from_the_log() -> None:
+    """What a plan was made with can be built again from its entry."""
+    config = load_config(None, environment={}, assignments=["learning.distillation.sigma=0.25"])
+    entry = config.deciding.to_entry()
+
+    assert config.deciding == DecidingConfig.from_entry(entry)
+    assert asdict(config)["learning"] == entry["learning"]
