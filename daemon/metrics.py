@@ -61,7 +61,7 @@ class Metrics:
             "consumer_lag_records", "Records of the partition not read yet.", PARTITION
         )
         self.lag_seconds = gauge(
-            "consumer_lag_seconds", "Age of the oldest record not read yet; 0 when all are."
+            "consumer_lag_seconds", "Age of the oldest record not decided yet; 0 when all are."
         )
         self.intake_paused = gauge(
             "intake_paused", "1 while the buffer is full and nothing is read."
