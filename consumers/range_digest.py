@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from itertools import chain
 
@@ -10,7 +11,7 @@ import numpy as np
 from teacherd.consumers.record_batch import RecordBatch
 
 _NO_KEY = -1
-_BYTES_AT_ONCE = 1 << 19
+_BYTES_AT_ONCE = 1 << 20
 
 
 class RangeDigest:
@@ -36,13 +37,15 @@ class RangeDigest:
 
     def update(self, batch: RecordBatch) -> None:
         """Take in the next records of the range."""
-        keys = [key or b"" for key in batch.keys]
-        key_lengths = [_NO_KEY if key is None else len(key) for key in batch.keys]
+        parts: list[Sequence[bytes]] = [batch.headers, batch.values]
+        key_lengths = [_NO_KEY] * len(batch)
+        if batch.keys.count(None) < len(batch):
+            parts.insert(0, [key or b"" for key in batch.keys])
+            key_lengths = [_NO_KEY if key is None else len(key) for key in batch.keys]
         header_lengths, value_lengths = map(len, batch.headers), map(len, batch.values)
         columns = [batch.offsets, key_lengths, [*header_lengths], [*value_lengths]]
         self._frames.update(np.array(columns, dtype=">i8").T.tobytes())
-        parts = zip(keys, batch.headers, batch.values, strict=True)
-        self._filling.writelines(chain.from_iterable(parts))
+        self._filling.writelines(chain.from_iterable(zip(*parts, strict=True)))
         if self._filling.tell() >= _BYTES_AT_ONCE:
             self._hash_filled()
 

@@ -108,7 +108,7 @@ def test_a_network_that_takes_neither_images_nor_features_is_refused(
     input_shape: tuple[int, ...],
 ) -> None:
     """The error names the shape."""
-    with pytest.raises(ValueError, match="^input_shape: "):
+    with pytest.raises(ValueError, match="input_shape"):
         decoder(input_shape=input_shape)
 
 
