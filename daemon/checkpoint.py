@@ -145,7 +145,11 @@ class CheckpointStore:
             raise StateError(path, f"is unreadable: {error}") from error
 
     def _numbers(self) -> list[int]:
-        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdecimal())
+        try:
+            names = [path.name for path in self._directory.iterdir()]
+        except OSError as error:
+            raise StateError(self._directory, f"cannot be read: {error.strerror}") from error
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:08d}"

@@ -99,6 +99,11 @@ class Learning:
         self._reconfigurations: queue.SimpleQueue[_Reconfiguration] = queue.SimpleQueue()
         self._log = structlog.get_logger()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task is in progress."""
+        return self._running is not None
+
     def resume(self, plan: Plan, task: BufferedTask, state: Mapping[str, Any] | None) -> None:
         """Take up a plan that has no outcome yet, from a checkpoint inside it if there is one."""
         self._begin(plan, task)

@@ -1,0 +1,166 @@
+"""The learning thread: one task at a time, each decided once, in the order of the guarantee."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assemblies import Bench, bad_record, feature_records, make_bench
+
+from teacherd.daemon.assembly import Assembly
+from teacherd.daemon.checkpoint import CheckpointConfig
+from teacherd.daemon.config import Config
+from teacherd.daemon.config_parsing import parse
+from teacherd.models.artifact import read_current, read_manifest, version_folder
+
+Start = Callable[..., tuple[Bench, Assembly]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Give a maker of assembled daemons; close them all."""
+    made: list[Assembly] = []
+
+    def begin(num_records: int, **sections: dict[str, Any]) -> tuple[Bench, Assembly]:
+        bench = make_bench(tmp_path, **sections)
+        if num_records:
+            bench.append(feature_records(num_records))
+        made.append(bench.assemble())
+        return bench, made[-1]
+
+    yield begin
+    for assembly in made:
+        assembly.close()
+
+
+def learn_task(assembly: Assembly) -> None:
+    """Turn the loop from a cut to the task's end."""
+    assembly.learning.tick()
+    while assembly.learning.is_busy:
+        assembly.learning.tick()
+
+
+def test_a_task_becomes_a_version_that_is_served(start: Start) -> None:
+    """Plan, outcome and pointer agree, and the manifest says which task it was."""
+    bench, assembly = start(10)
+    assembly.intake.tick()
+    learn_task(assembly)
+    (outcome,) = bench.outcomes()
+    root = bench.directory / "state" / "public"
+    manifest = read_manifest(version_folder(root, 1))
+
+    assert ("accepted", 1, True) == (outcome.result, outcome.version, outcome.should_publish)
+    assert outcome.sha256 == manifest.weights_sha256
+    assert (1, 0, (1,)) == (manifest.version, manifest.parent, manifest.tasks)
+    assert 1 == read_current(root).version
+    assert 1.0 == bench.value("teacher_version")
+    assert 1.0 == bench.value("tasks_total", outcome="accepted")
+
+
+def test_the_next_task_starts_from_the_last_version(start: Start) -> None:
+    """Each version's parent is the one before it."""
+    bench, assembly = start(30)
+    assembly.intake.tick()
+    for _ in range(3):
+        learn_task(assembly)
+
+    assert [0, 1, 2] == [plan.head for plan in bench.plans()]
+    assert [1, 2, 3] == [outcome.version for outcome in bench.outcomes()]
+
+
+def test_nothing_is_cut_before_it_is_due(start: Start) -> None:
+    """Nine instances of ten wait, until the oldest has waited long enough."""
+    bench, assembly = start(9)
+    assembly.intake.tick()
+    assembly.learning.tick()
+
+    assert [] == bench.plans()
+
+    bench.clock.seconds += 61
+    learn_task(assembly)
+
+    assert ["age"] == [plan.cause for plan in bench.plans()]
+    assert [9] == [plan.num_instances for plan in bench.plans()]
+
+
+def test_a_loss_that_is_not_finite_costs_the_task_and_nothing_else(start: Start) -> None:
+    """Quarantined: the head stays, the step was not taken, the next task is learned."""
+    wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
+    bench, assembly = start(20, learning=wild)
+    assembly.intake.tick()
+    learn_task(assembly)
+
+    assert ["quarantined"] == [outcome.result for outcome in bench.outcomes()]
+    assert "is nan" in bench.outcomes()[0].reasons[0]
+    assert 1.0 == bench.value("nonfinite_losses_total")
+    assert 0 == read_current(bench.directory / "state" / "public").version
+
+    calm = parse(Config, {**bench.settings, "learning": {"epochs": 2}}, origin="test")
+    assembly.learning.reconfigure(calm.deciding, CheckpointConfig())
+    learn_task(assembly)
+
+    assert ["quarantined", "accepted"] == [outcome.result for outcome in bench.outcomes()]
+    assert [0, 0] == [plan.head for plan in bench.plans()]
+
+
+def test_a_task_of_rejected_records_only_is_closed_as_empty(start: Start) -> None:
+    """Its place moves on; there is nothing to learn and no version comes of it."""
+    tasks = {"instances": 5, "min_instances": 1, "max_records": 5}
+    bench, assembly = start(0, tasks=tasks)
+    bench.append([bad_record() for _ in range(5)])
+    assembly.intake.tick()
+    learn_task(assembly)
+
+    assert [("empty", None)] == [(each.result, each.version) for each in bench.outcomes()]
+    assert [(1, 6)] == [(each.start, each.end) for each in bench.plans()[0].ranges]
+    assert [(1, 2, 3, 4, 5)] == [each.rejected for each in bench.plans()[0].ranges]
+
+
+def test_checkpoints_inside_a_task_come_by_the_clock(start: Start) -> None:
+    """Due after `interval_seconds`, not at every step."""
+    bench, assembly = start(10, checkpoints={"interval_seconds": 10})
+    assembly.intake.tick()
+    checkpoints = bench.directory / "state" / "checkpoints"
+    assembly.learning.tick()
+    assembly.learning.tick()
+
+    assert [] == list(checkpoints.glob("*/learner.safetensors"))
+
+    bench.clock.seconds += 11
+    assembly.learning.tick()
+
+    assert 1 == len(list(checkpoints.glob("*/learner.safetensors")))
+
+
+def test_a_checkpoint_inside_a_task_that_fails_costs_only_itself(start: Start) -> None:
+    """It is counted, and the task goes on: its plan is in the log."""
+    bench, assembly = start(10, checkpoints={"interval_seconds": 10})
+    assembly.intake.tick()
+    assembly.learning.tick()
+    checkpoints = bench.directory / "state" / "checkpoints"
+    for path in checkpoints.iterdir():
+        path.rename(bench.directory / path.name)
+    checkpoints.rmdir()
+    checkpoints.write_text("in the way")
+    bench.clock.seconds += 11
+    assembly.learning.tick()
+
+    assert 1.0 == bench.value("checkpoint_failures_total")
+
+    checkpoints.unlink()
+    checkpoints.mkdir()
+    while assembly.learning.is_busy:
+        assembly.learning.tick()
+
+    assert ["accepted"] == [outcome.result for outcome in bench.outcomes()]
+
+
+def test_old_versions_go_but_not_the_first_and_the_served(start: Start) -> None:
+    """Disk use is bounded by `keep_versions`."""
+    bench, assembly = start(50, publication={"keep_versions": 2})
+    assembly.intake.tick()
+    for _ in range(5):
+        learn_task(assembly)
+    versions = bench.directory / "state" / "public" / "versions"
+
+    assert ["000000", "000004", "000005"] == sorted(path.name for path in versions.iterdir())
