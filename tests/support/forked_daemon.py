@@ -49,10 +49,12 @@ class ForkedDaemon:
         self.log_path = directory / "daemon.log"
         self.log_path.touch()
         self.lineage_log = Path(settings["process"]["state_directory"]) / "lineage.log"
+        self._num_starts_before = 0
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def start(self, failpoint: str | None = None) -> None:
         """Start a run, which a failpoint may kill."""
+        self._num_starts_before = self._num_starts()
         arguments = (self._settings, failpoint, str(self.log_path))
         self._process = _CONTEXT.Process(target=_serve, args=arguments)
         self._process.start()
@@ -75,11 +77,20 @@ class ForkedDaemon:
             assert time.monotonic() < deadline, f"not within {seconds} s:\n{log}"
             time.sleep(_POLL_SECONDS)
 
+    def wait_until_started(self) -> None:
+        """Wait until this run is ready; before that a signal would find no handler."""
+        self.wait_until(lambda: self._num_starts() > self._num_starts_before)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process is not None, "not started"
+        os.kill(self._process.pid or 0, number)
+
     def run_until_tasks(self, number: int) -> int:
         """Run until so many tasks are closed, stop in order, return the exit code."""
-        before = self._num_starts()
         self.start()
-        self.wait_until(lambda: self._num_starts() > before and len(self.outcomes()) >= number)
+        self.wait_until_started()
+        self.wait_until(lambda: len(self.outcomes()) >= number)
         return self.terminate()
 
     def _num_starts(self) -> int:

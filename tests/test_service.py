@@ -1,0 +1,115 @@
+"""The process: threads that die end it with their code, and the end has a deadline."""
+
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from assemblies import feature_records, make_bench
+from base_models import untrained_base
+from forked_daemon import ForkedDaemon
+
+from teacherd.daemon.config import Config
+from teacherd.daemon.config_parsing import keys_of, parse
+from teacherd.daemon.errors import ExitCode, StateError
+from teacherd.daemon.service import RELOADABLE, Service
+
+MakeDaemon = Callable[..., ForkedDaemon]
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
+    """Give a maker of daemons over four features; end them all."""
+    made = []
+
+    def make(num_records: int, **sections: dict[str, Any]) -> ForkedDaemon:
+        ports = {"endpoints": {"port": 0}, "logging": {"format": "json"}}
+        bench = make_bench(tmp_path, **{**ports, **sections})
+        if num_records:
+            bench.append(feature_records(num_records))
+        made.append(ForkedDaemon(bench.settings, tmp_path))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+def make_service(directory: Path) -> Service:
+    """Return a service that is not run."""
+    settings = {"model": {"base": str(untrained_base(directory))}}
+    config = parse(Config, settings, origin="test")
+    return Service(config, reread=lambda: config)
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    """The first asks for an orderly end, the second does not wait for it."""
+    service = make_service(tmp_path)
+    hung = threading.Event()
+    service._start_thread("learning", lambda: hung.wait(60) and None)
+    service._stop.set()
+    service._force.set()
+    service._shutdown()
+
+    assert service._threads[0].is_alive()
+
+    hung.set()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StateError(Path("f"), "full"), ExitCode.STATE),
+        (ZeroDivisionError("ours"), ExitCode.INTERNAL),
+    ],
+)
+def test_a_thread_that_dies_ends_the_process_with_its_code(
+    tmp_path: Path, error: Exception, code: ExitCode
+) -> None:
+    """Whatever it died of: a known failure by its code, anything else as ours."""
+    service = make_service(tmp_path)
+
+    def die() -> None:
+        raise error
+
+    service._start_thread("learning", die)
+    service._threads[0].join()
+
+    assert service._stop.is_set()
+    assert code is service._exit_code
+
+
+def test_a_stream_log_that_breaks_while_it_runs_is_told(
+    make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """Exit 69 and the file's name: restore it, nothing of the lineage is lost."""
+    daemon = make_daemon(10)
+    assert ExitCode.OK == daemon.run_until_tasks(1)
+    with sqlite3.connect(tmp_path / "stream.db") as connection:
+        connection.execute("UPDATE log SET deleted_below = 500")
+    connection.close()
+    daemon.start()
+
+    assert ExitCode.UNAVAILABLE == daemon.wait()
+    assert "are gone" in daemon.log_path.read_text()
+
+
+def test_it_stops_by_either_signal(make_daemon: MakeDaemon) -> None:
+    """SIGINT is for people what SIGTERM is for supervisors."""
+    daemon = make_daemon(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        daemon.start()
+        daemon.wait_until_started()
+        daemon.send(number)
+
+        assert ExitCode.OK == daemon.wait()
+
+
+def test_what_may_be_reloaded_are_keys_of_the_configuration() -> None:
+    """A key that is renamed is not silently refused from then on."""
+    keys = keys_of(Config)
+
+    assert [] == [key for key in RELOADABLE if not any(each.startswith(key) for each in keys)]
