@@ -68,7 +68,7 @@ def open_stream_log(path: Path, topic: str) -> sqlite3.Connection:
     if path.is_dir():
         raise StreamLogError(path, "is a directory; name a file in it")
     if not path.parent.is_dir():
-        raise StreamLogError(path, f"{path.parent} is no directory; make it, or name another")
+        raise StreamLogError(path, f"{path.parent} is none; name a directory that exists")
     if not path.exists():
         _create(path, topic)
     for needed in (path, path.parent):

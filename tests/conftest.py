@@ -9,6 +9,10 @@ from programs import find_program
 
 RequiresProgram = Callable[[str, str], Path]
 
+# Before torch is imported, and for every process that a test starts: several processes with two
+# threads each on two cores spend most of their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def requires_program() -> RequiresProgram:
