@@ -31,7 +31,7 @@ from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
 
 SHAPE = (3, 32, 32)
 CLASSES = tuple("0123456789")
-POLL_RECORDS = 512
+POLL_RECORDS = 256
 APPEND_RECORDS = 500
 
 Tensors = tuple[torch.Tensor, torch.Tensor]
