@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class Assembly:
         self._now = now
         self._monotonic = monotonic
         self._state: StateDirectory | None = None
+        self._buffer: TaskBuffer | None = None
         self.intake: Intake
         self.learning: Learning
 
@@ -75,16 +77,19 @@ class Assembly:
         head = load_head(state, config.model, device=device)
         source = open_stream(config.stream_log)
         decoder = build_decoder(config.decoding, head.manifest)
-        buffer = TaskBuffer(config.tasks, now=self._monotonic)
+        buffer = self._buffer = TaskBuffer(config.tasks, now=self._monotonic)
         settings = settings_of_next_task(state.journal, config.deciding)
         self.learning = self._build_learning(state, head, device, buffer, settings.learning)
-        self._resume_unfinished(state, source, build_decoder(settings.decoding, head.manifest))
+        with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
+            self._resume_unfinished(state, source, planned_decoder)
         on_lost = config.process.on_lost_records
         buffer.start_at(seek_to_places(state.journal, source, on_lost=on_lost))
         self.intake = self._build_intake(source, decoder, buffer)
 
     def close(self) -> None:
-        """Close the state directory; the source was its thread's."""
+        """Close buffer and state directory, after the threads; the source was its thread's."""
+        if self._buffer is not None:
+            self._buffer.close()
         if self._state is not None:
             self._state.close()
 

@@ -28,15 +28,15 @@ _LAG_INTERVAL_SECONDS = 1.0
 class IntakeConfig:
     """How records are taken in."""
 
-    poll_records: int = 512
-    """Records asked for at once; more amortises the call, fewer keeps the buffer's bound sharp."""
+    poll_records: int = 256
+    """Records asked for at once; more amortises the call, but leaves the processor's cache."""
     max_backoff_seconds: float = 60.0
     """Longest pause between attempts while the source does not answer."""
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
         if self.poll_records < 1:
-            raise ValueError(f"poll_records: {self.poll_records} is less than 1; take 512")
+            raise ValueError(f"poll_records: {self.poll_records} is less than 1; take 256")
         if self.max_backoff_seconds < _FIRST_BACKOFF_SECONDS:
             raise ValueError(
                 f"max_backoff_seconds: {self.max_backoff_seconds} is less than "
