@@ -1,4 +1,4 @@
-"""The command line: every verb under one name."""
+"""The command line: every verb under one name, in the order in which a new user meets them."""
 
 import typer
 
@@ -6,17 +6,25 @@ from teacherd.daemon import cli_models, cli_records, cli_service
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="teacherd keeps a deployed classifier learning from a stream of labelled instances.",
 )
 
-for verb in (cli_service.run, cli_service.validate, cli_service.status, cli_service.doctor):
-    app.command()(verb)
-app.add_typer(cli_service.config_app, name="config")
-app.command()(cli_models.adopt)
-app.command()(cli_models.pretrain)
-app.add_typer(cli_models.versions_app, name="versions")
-app.command()(cli_records.produce)
-app.add_typer(cli_records.dead_letters_app, name="dead-letters")
-app.command()(cli_records.demo)
-app.command()(cli_service.version)
+_BEGIN = "Begin"
+_RUN = "Run and feed"
+_LOOK = "Look after it"
+
+app.command(rich_help_panel=_BEGIN)(cli_records.demo)
+app.command(rich_help_panel=_BEGIN)(cli_models.adopt)
+app.command(rich_help_panel=_BEGIN)(cli_models.pretrain)
+app.command(rich_help_panel=_RUN)(cli_service.validate)
+app.command(rich_help_panel=_RUN)(cli_service.run)
+app.command(rich_help_panel=_RUN)(cli_records.produce)
+app.command(rich_help_panel=_LOOK)(cli_service.status)
+app.add_typer(cli_models.versions_app, name="versions", rich_help_panel=_LOOK)
+app.add_typer(cli_records.dead_letters_app, name="dead-letters", rich_help_panel=_LOOK)
+app.add_typer(cli_service.config_app, name="config", rich_help_panel=_LOOK)
+app.command(rich_help_panel=_LOOK)(cli_service.doctor)
+app.command(rich_help_panel=_LOOK)(cli_service.version)

@@ -10,6 +10,7 @@ from teacherd.daemon.cli_support import (
     ConfigOption,
     JsonOption,
     SetOption,
+    print_facts,
     print_json,
     print_table,
     progress_bar,
@@ -25,7 +26,10 @@ versions_app = typer.Typer(no_args_is_help=True, help="Look at the versions of a
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the base model to be made.")]
 NetworkOption = Annotated[
     str,
-    typer.Option(help="small_cnn, mlp, a torchvision model, or package.module:callable."),
+    typer.Option(
+        help="small_cnn, mlp, a torchvision classifier by name (adapted to small images), exactly "
+        "as torchvision builds it (torchvision.models:resnet18), or package.module:callable."
+    ),
 ]
 ArgumentOption = Annotated[
     list[str] | None, typer.Option("--argument", help="name=value for the network; repeatable.")
@@ -74,7 +78,7 @@ def adopt(
     if as_json:
         print_json(report)
     else:
-        print_table(f"adopted into {out}", ["", ""], list(report.items()))
+        print_facts(f"adopted into {out}", list(report.items()))
 
 
 def pretrain(
@@ -84,13 +88,13 @@ def pretrain(
     ],
     network: NetworkOption = "small_cnn",
     arguments: ArgumentOption = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 30,
     learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its peak.")] = 0.003,
     holdout_share: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share kept out and measured on.")
     ] = 0.1,
-    seed: int = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and holdout.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "cpu",
     data_root: Annotated[Path, typer.Option(help="Where torchvision data sets lie.")] = Path(
         "data"
     ),
@@ -120,7 +124,7 @@ def pretrain(
     if as_json:
         print_json(report)
     else:
-        print_table(f"pretrained into {out}", ["", ""], list(report.items()))
+        print_facts(f"pretrained into {out}", list(report.items()))
 
 
 @versions_app.command("list")
@@ -157,7 +161,7 @@ def versions_show(
     if as_json:
         print_json(shown)
     else:
-        print_table(f"version {number}", ["", ""], describe(shown)[1:])
+        print_facts(f"version {number}", describe(shown))
 
 
 @versions_app.command("verify")

@@ -11,6 +11,7 @@ from teacherd.daemon.cli_support import (
     JsonOption,
     SetOption,
     print_json,
+    print_rendered,
     print_table,
     progress_bar,
     read_config,
@@ -34,9 +35,11 @@ def produce(
         float, typer.Option(min=0.0, help="Records per second; 0 is as fast as they are taken.")
     ] = 0.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    payload: Annotated[Literal["npy", "png"], typer.Option("--format")] = "npy",
+    payload: Annotated[
+        Literal["npy", "png"], typer.Option("--format", help="How each instance is encoded.")
+    ] = "npy",
     shuffle_seed: Annotated[
-        int | None, typer.Option(help="Shuffle by this seed; the data set's order without.")
+        int | None, typer.Option(min=0, help="Shuffle by this seed; the data set's order without.")
     ] = None,
     data_root: Annotated[Path, typer.Option(help="Where torchvision data sets lie.")] = Path(
         "data"
@@ -86,7 +89,14 @@ def dead_letters_list(
         print_json(rows)
         return
     columns = ["number", "topic", "partition", "offset", "reason", "message", "bytes", "at"]
-    print_table("dead letters", columns, [[row[column] for column in columns] for row in rows])
+    print_table(
+        "dead letters",
+        columns,
+        [[row[column] for column in columns] for row in rows],
+        if_empty="none waits",
+    )
+    if len(rows) == limit:
+        say(f"there may be more: --after {rows[-1]['number']}")
 
 
 @dead_letters_app.command("requeue")
@@ -102,13 +112,15 @@ def dead_letters_requeue(
     from teacherd.daemon.dead_letter_listing import requeue_letters
 
     if bool(numbers) == all_of_them:
-        raise UsageError("name either numbers as listed, or --all")
+        raise UsageError("name either the numbers that `dead-letters list` shows, or --all")
     stream_log = read_config(config, assignments).stream_log
     num_requeued = requeue_letters(stream_log, None if all_of_them else numbers)
     if as_json:
         print_json({"requeued": num_requeued})
     else:
         say(f"{num_requeued} requeued")
+        if numbers and num_requeued < len(set(numbers)):
+            say(f"{len(set(numbers)) - num_requeued} of those numbers do not wait; see the list")
 
 
 def demo(
@@ -122,14 +134,25 @@ def demo(
     drift: Annotated[
         Literal["rotate", "blur"], typer.Option(help="What happens halfway through the stream.")
     ] = "rotate",
-    seed: int = 0,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, help="How long the stream is produced for.")
+    ] = 45.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Watch it learn: base model, stream, drift, hot-loading, on real data in a few minutes."""
     from teacherd.daemon.demo import Demo, DemoConfig
+    from teacherd.daemon.demo_report import PLOT_NAME, SUMMARY_NAME, build_table, summarise
 
-    config = DemoConfig(dataset=dataset, data_root=data_root, out=out, drift=drift, seed=seed)
-    summary = Demo(config).run()
+    result = Demo(
+        DemoConfig(
+            dataset=dataset, data_root=data_root, out=out, drift=drift, seconds=seconds, seed=seed
+        )
+    ).run()
     if as_json:
-        print_json(summary)
+        print_json(summarise(result))
+    else:
+        print_rendered(build_table(result))
+    say(f"figures: {out / SUMMARY_NAME}, plot: {out / PLOT_NAME}")
+    say(f"look closer: teacherd versions list --config {out / 'config.yaml'}")

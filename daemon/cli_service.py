@@ -10,12 +10,13 @@ from teacherd.daemon.cli_support import (
     ConfigOption,
     JsonOption,
     SetOption,
+    print_facts,
     print_json,
     print_table,
     read_config,
     say,
 )
-from teacherd.daemon.errors import ExitCode
+from teacherd.daemon.errors import ConfigurationError, ExitCode
 
 # Torch takes seconds to import: a verb imports what it needs when it is called, so that
 # `version`, `--help` and usage errors answer at once.
@@ -33,13 +34,27 @@ def run(config: ConfigOption = DEFAULT_CONFIG, assignments: SetOption = None) ->
     raise typer.Exit(int(Service(settings, reread=lambda: read_config(config, assignments)).run()))
 
 
-def validate(config: ConfigOption = DEFAULT_CONFIG, assignments: SetOption = None) -> None:
+def validate(
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
     """Check the configuration, the base model and the evaluation sets; start nothing."""
+    from dataclasses import asdict
+
     from teacherd.daemon.validation import validate_files
 
-    settings = read_config(config, assignments)
-    validate_files(settings)
-    say(f"{config}: valid")
+    try:
+        validate_files(read_config(config, assignments))
+    except ConfigurationError as error:
+        if as_json:
+            print_json({"valid": False, "problems": [asdict(each) for each in error.problems]})
+        raise
+    if as_json:
+        print_json({"valid": True, "problems": []})
+    else:
+        say(f"{config}: valid")
 
 
 @config_app.command("show")
@@ -67,7 +82,8 @@ def status(
     config: ConfigOption = DEFAULT_CONFIG,
     assignments: SetOption = None,
     url: Annotated[
-        str | None, typer.Option(help="Of the daemon; else endpoints.host and port are asked.")
+        str | None,
+        typer.Option(help="Of the daemon; by default endpoints.host and port are asked."),
     ] = None,
     *,
     as_json: JsonOption = False,
@@ -83,7 +99,7 @@ def status(
     if as_json:
         print_json(answer)
     else:
-        print_table(f"teacherd at {url}", ["", ""], describe(answer))
+        print_facts(f"teacherd at {url}", describe(answer))
 
 
 def doctor(
@@ -100,7 +116,7 @@ def doctor(
         print_json([finding.to_json() for finding in findings])
     else:
         rows = [(finding.state, finding.subject, finding.detail) for finding in findings]
-        print_table("doctor", ["", "what", "found"], rows)
+        print_table("doctor", ["state", "what", "found"], rows)
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(int(ExitCode.GENERIC))
 

@@ -1,5 +1,6 @@
 """What the verbs share: options, configuration, output for people and for programs."""
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
+
+from teacherd.daemon.wording import printable, word
 
 if TYPE_CHECKING:
     from teacherd.daemon.config import Config
@@ -31,6 +36,7 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_CONFIG = Path("config.yaml")
+_PIPE_COLUMNS = 100_000  # longer than any line: a pipe wants them whole
 
 
 def read_config(path: Path, assignments: Sequence[str] | None) -> "Config":
@@ -50,14 +56,43 @@ def print_json(value: Any) -> None:  # noqa: ANN401 (any JSON value)
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows for a person."""
-    table = Table(*columns, title=title, title_justify="left")
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, if_empty: str = "none"
+) -> None:
+    """Print rows for a person; without any, a word instead of an empty table."""
+    if not rows:
+        typer.echo(f"{title}: {if_empty}")
+        return
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    # Off a terminal rich would cut cells at 80 columns; a pipe wants them whole.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)
+        table.add_row(*(Text(word(cell)) for cell in row))
+    _print_titled(title, table)
+
+
+def print_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
+    """Print names and values for a person; those that have no value are left out."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        text = word(value, name=name)
+        if text:
+            table.add_row(name, Text(text))
+    _print_titled(title, table)
+
+
+def print_rendered(rendered: RenderableType) -> None:
+    """Print what rich renders; off a terminal whole lines, however long, without padding."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(rendered)
+        return
+    console = Console(file=io.StringIO(), width=_PIPE_COLUMNS, highlight=False)
+    with console.capture() as capture:
+        console.print(rendered)
+    for line in capture.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def _print_titled(title: str, table: Table) -> None:
+    print_rendered(Group(Text(printable(title), style="bold"), table))
 
 
 def say(message: str) -> None:

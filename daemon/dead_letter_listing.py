@@ -30,7 +30,7 @@ def list_letters(config: StreamLogConfig, *, limit: int, after: int) -> list[dic
                 "reason": kept.letter.reason,
                 "message": kept.letter.message,
                 "bytes": len(kept.letter.value),
-                "at": datetime.fromtimestamp(kept.letter.timestamp_ms / 1000, UTC).isoformat(),
+                "at": _moment(kept.letter.timestamp_ms),
             }
             for kept in letters.list(limit, after=after)
         ]
@@ -45,6 +45,10 @@ def requeue_letters(config: StreamLogConfig, numbers: Sequence[int] | None) -> i
     """
     with _open(config) as letters:
         return letters.requeue(numbers)
+
+
+def _moment(timestamp_ms: int) -> str:
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 @contextmanager

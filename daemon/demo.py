@@ -5,46 +5,40 @@ the demo measures it measures as an outsider would, and it runs plain fine-tunin
 on the same stream, to compare with.
 """
 
+import importlib.util
 import json
-import shutil
+import signal
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import FrameType
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
 import yaml
-from rich.console import Console
 
 from teacherd.daemon.base_training import train_base
 from teacherd.daemon.cli_support import progress_bar, say
 from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.datasets import load_dataset
 from teacherd.daemon.demo_drift import DriftConfig, describe_drift
+from teacherd.daemon.demo_folder import DemoFolder
 from teacherd.daemon.demo_process import DemoProcess
-from teacherd.daemon.demo_report import (
-    PLOT_NAME,
-    SUMMARY_NAME,
-    DemoResult,
-    Sample,
-    build_table,
-    write_report,
-)
+from teacherd.daemon.demo_report import DemoResult, Sample, write_report
 from teacherd.daemon.demo_rival import fine_tune_beside
 from teacherd.daemon.demo_screen import DemoScreen
 from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream, build_demo_stream
-from teacherd.daemon.errors import UnavailableError, UsageError
+from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.daemon.status_client import fetch_status
 
 _START_SECONDS = 120.0
 _STALL_SECONDS = 120.0
-_STREAM_SECONDS = 45.0
 _POLL_SECONDS = 0.25
-_MARKER = ".teacherd-demo"
 _NUM_IMAGE_AXES = 3
 
 
@@ -56,6 +50,8 @@ class DemoConfig:
     data_root: Path
     out: Path
     drift: Literal["rotate", "blur"]
+    seconds: float
+    """How long the stream is produced for; the daemon may take longer to learn it."""
     seed: int
 
 
@@ -67,35 +63,34 @@ class Demo:
         self._out = config.out
         self._samples: list[Sample] = []
 
-    def run(self) -> dict[str, Any]:
-        """Run all of it and return the summary.
+    def run(self) -> DemoResult:
+        """Run all of it, write figures and plot into the folder, and return what was measured.
 
         Raises:
             UsageError: The data set or the folder cannot be used.
-            UnavailableError: One of the processes failed.
+            TemporaryError: Another demo runs in the folder.
+            UnavailableError: One of the processes failed, or a library is missing.
         """
+        _require_libraries()
         torch.set_num_threads(1)  # the daemon learns beside us on the same cores
         dataset = load_dataset(self._config.dataset, root=self._config.data_root)
         stream = build_demo_stream(
             dataset, drift=DriftConfig(kind=self._config.drift), seed=self._config.seed
         )
-        self._prepare_folder()
-        self._write_files(stream)
-        self._train_base(stream)
-        with ExitStack() as stack:
+        with _ended_by_signals(), ExitStack() as stack:
+            stack.callback(DemoFolder(self._out).close)
+            say(
+                f"{dataset.name}: {len(stream.base)} instances for the base model, "
+                f"{len(stream.stream)} for the stream, {len(stream.held_out['plain'])} held out; "
+                f"everything is made in {self._out}"
+            )
+            self._write_files(stream)
+            self._train_base(stream)
             client_report = self._stream(stream, stack)
-        return self._report(stream, client_report)
-
-    def _prepare_folder(self) -> None:
-        """Empty the folder of an earlier demo; touch no other."""
-        out = self._out
-        if out.exists() and any(out.iterdir()) and not (out / _MARKER).exists():
-            raise UsageError(f"--out: {out} holds something that is no demo; name another folder")
-        shutil.rmtree(out, ignore_errors=True)
-        (out / "data").mkdir(parents=True)
-        (out / _MARKER).touch()
+            return self._report(stream, client_report)
 
     def _write_files(self, stream: DemoStream) -> None:
+        (self._out / "data").mkdir()
         sets = {"base": stream.base, **stream.held_out}
         for name, dataset in {**sets, "stream": stream.stream}.items():
             _write_npz(self._out / "data" / f"{name}.npz", dataset)
@@ -125,6 +120,10 @@ class Demo:
     def _config_path(self) -> Path:
         return self._out / "config.yaml"
 
+    @property
+    def _drift(self) -> str:
+        return describe_drift(DriftConfig(kind=self._config.drift))
+
     def _train_base(self, stream: DemoStream) -> None:
         config = PretrainConfig()
         with progress_bar("base model, epochs", config.epochs) as bar:
@@ -142,15 +141,20 @@ class Demo:
 
     def _stream(self, stream: DemoStream, stack: ExitStack) -> dict[str, Any]:
         """Run the three processes until everything is learned; return what the client saw."""
+        say("starting the daemon, a producer and a client that predicts")
         daemon = self._start(stack, "daemon", ["run", "--config", str(self._config_path)])
         url = self._wait_for_daemon(daemon)
         client = self._start_client(stack)
-        rate = len(stream.stream) / _STREAM_SECONDS
+        rate = len(stream.stream) / self._config.seconds
         data = str(self._out / "data" / "stream.npz")
-        arguments = ["produce", data, "--config", str(self._config_path), "--rate", f"{rate:.1f}"]
+        arguments = ["produce", data, "--config", str(self._config_path), "--rate", f"{rate:.3f}"]
         producer = self._start(stack, "producer", arguments)
-        with DemoScreen(stream) as screen:
-            self._watch(url, [daemon, client], screen)
+        with DemoScreen(stream, drift=self._drift) as screen:
+            for sample in self._samples_until_learned(url):
+                screen.show(sample)
+                for process in (daemon, client):
+                    process.require_running()
+                producer.require_no_failure()
         producer.finish()
         client.say("end")
         report: dict[str, Any] = json.loads(client.finish())
@@ -177,41 +181,46 @@ class Demo:
         """Wait until it has started; return its address."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            daemon.require_alive()
+            daemon.require_running()
             listening = daemon.first_event("listening")
             if listening is not None and daemon.first_event("started") is not None:
                 return f"http://127.0.0.1:{listening['port']}"
             time.sleep(_POLL_SECONDS)
         raise UnavailableError(f"the daemon does not start, see {self._out / 'daemon.log'}")
 
-    def _watch(self, url: str, processes: list[DemoProcess], screen: DemoScreen) -> None:
+    def _samples_until_learned(self, url: str) -> Iterator[Sample]:
         """Sample the daemon until every task is decided.
 
+        Yields:
+            The newest sample; while the daemon does not answer, the one before again.
+
         Raises:
-            UnavailableError: A process ended, or nothing moves any more.
+            UnavailableError: Nothing moves any more.
         """
         started = last_change = time.monotonic()
         while not self._samples or self._samples[-1].tasks < NUM_TASKS:
             time.sleep(_POLL_SECONDS)
-            for process in processes:
-                process.require_alive()
             now = time.monotonic()
-            sample = _sample(fetch_status(url), seconds=now - started)
-            if not self._samples or sample.instances != self._samples[-1].instances:
+            before = _progress(self._samples)
+            try:
+                self._samples.append(_sample(fetch_status(url), seconds=now - started))
+            except UnavailableError:
+                if not self._samples:  # it is listening: the first answer must come
+                    raise
+            if _progress(self._samples) != before:
                 last_change = now
             if now - last_change > _STALL_SECONDS:
                 raise UnavailableError(f"nothing moves, see {self._out / 'daemon.log'}")
-            self._samples.append(sample)
-            screen.show(sample)
+            yield self._samples[-1]
 
-    def _report(self, stream: DemoStream, client: Mapping[str, Any]) -> dict[str, Any]:
+    def _report(self, stream: DemoStream, client: Mapping[str, Any]) -> DemoResult:
         with progress_bar("plain fine-tuning on the same stream, tasks", NUM_TASKS) as bar:
             rival = fine_tune_beside(
                 stream, base=self._out / "base", seed=self._config.seed, on_task=bar.update
             )
         result = DemoResult(
             dataset=stream.base.name,
-            drift=describe_drift(DriftConfig(kind=self._config.drift)),
+            drift=self._drift,
             drift_at=stream.drift_at,
             task_instances=stream.task_instances,
             seed=self._config.seed,
@@ -224,10 +233,12 @@ class Demo:
             failed_predictions=client["failed_predictions"],
             swaps=client["swaps"],
         )
-        summary = write_report(result, self._out)
-        Console().print(build_table(result))
-        say(f"plot: {self._out / PLOT_NAME}, figures: {self._out / SUMMARY_NAME}")
-        return summary
+        write_report(result, self._out)
+        return result
+
+
+def _progress(samples: list[Sample]) -> tuple[int, int]:
+    return (samples[-1].instances, samples[-1].tasks) if samples else (0, 0)
 
 
 def _sample(status: Mapping[str, Any], *, seconds: float) -> Sample:
@@ -248,3 +259,24 @@ def _sample(status: Mapping[str, Any], *, seconds: float) -> Sample:
 
 def _write_npz(path: Path, dataset: Dataset) -> None:
     np.savez(path, inputs=dataset.inputs, labels=dataset.labels, classes=np.array(dataset.classes))
+
+
+def _require_libraries() -> None:
+    """Miss what the end needs now, not after minutes."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnavailableError("the demo draws with matplotlib: pip install 'teacherd[demo]'")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: with its processes."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -40,7 +40,8 @@ def describe_drift(config: DriftConfig) -> str:
     """Return in words what the inputs are after the drift."""
     if config.kind == "rotate":
         return f"rotated by {config.angle_degrees:g} degrees"
-    return f"blurred by {config.blur_pixels:g} pixels"
+    unit = "pixel" if config.blur_pixels == 1 else "pixels"
+    return f"blurred by {config.blur_pixels:g} {unit}"
 
 
 def build_drift(config: DriftConfig, *, base: Dataset, rng: np.random.Generator) -> Drift:

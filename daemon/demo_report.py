@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from teacherd.daemon.demo_plot import Curve, PlotFacts, draw_plot
 
@@ -106,7 +109,7 @@ def summarise(result: DemoResult) -> dict[str, Any]:
     }
 
 
-def build_table(result: DemoResult) -> Table:
+def build_table(result: DemoResult) -> RenderableType:
     """Return the models side by side: what each gained from the stream and what it forgot."""
     last = result.samples[-1]
     rows: list[tuple[str, Accuracies]] = [
@@ -115,14 +118,7 @@ def build_table(result: DemoResult) -> Table:
         ("plain fine-tuning", result.fine_tuning[-1]),
         ("base model, untouched", result.base),
     ]
-    table = Table(
-        title=f"{result.dataset}, {result.drift} halfway: after {last.tasks} tasks of "
-        f"{result.task_instances} instances",
-        title_justify="left",
-        caption="Accuracy on held-out instances; forgetting: accuracy lost on the base model's own "
-        "training data, in points.",
-        caption_justify="left",
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model")
     for name in ("drifted", "plain", "forgetting"):
         table.add_column(name, justify="right")
@@ -135,7 +131,20 @@ def build_table(result: DemoResult) -> Table:
             "" if accuracy is result.base else f"{forgetting:+.1f}",
             style="bold" if accuracy is last.teacher else None,
         )
-    return table
+    return Group(
+        Text(
+            f"{result.dataset}, {result.drift} halfway: after {last.tasks} tasks of "
+            f"{result.task_instances} instances",
+            style="bold",
+        ),
+        table,
+        Text(
+            "Accuracy on held-out instances, drifted and as they were before.\n"
+            "Forgetting: accuracy lost on the base model's own training data, in points.\n"
+            f"{result.predictions} batches predicted meanwhile, {result.failed_predictions} "
+            f"failed; {result.swaps} swaps to a newer teacher, no restart."
+        ),
+    )
 
 
 def write_report(result: DemoResult, out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -18,10 +19,16 @@ _LINE_SECONDS = 5.0
 
 
 class DemoScreen:
-    """Shows samples from entering to leaving it."""
+    """Shows samples from entering to leaving it.
 
-    def __init__(self, stream: DemoStream) -> None:
+    Args:
+        stream: What is streamed.
+        drift: In words, what the second half of it is.
+    """
+
+    def __init__(self, stream: DemoStream, *, drift: str) -> None:
         self._stream = stream
+        self._drift = drift
         self._live = (
             Live(console=Console(stderr=True), refresh_per_second=8)
             if sys.stderr.isatty()
@@ -63,20 +70,37 @@ class DemoScreen:
         total = len(self._stream.stream)
         is_drifting = sample.instances > self._stream.drift_at
         facts = Table.grid(padding=(0, 2))
+        facts.add_column()
+        facts.add_column(min_width=len(self._drift))  # so that nothing moves at the drift
+        facts.add_column()
         facts.add_row("instances", f"{sample.instances} of {total}", self._bar(sample))
-        facts.add_row("tasks", f"{sample.tasks} of {NUM_TASKS}")
-        facts.add_row("teacher version", str(sample.version))
-        facts.add_row("outer ratio", _percent(sample.outer_ratio))
-        facts.add_row("freshness", _seconds(sample.freshness_seconds))
-        facts.add_row("stream", Text("drifted", style="bold red") if is_drifting else "plain")
+        facts.add_row("stream", Text(self._drift, style="bold") if is_drifting else "plain")
+        facts.add_row("tasks learned", f"{sample.tasks} of {NUM_TASKS}")
+        facts.add_row("teacher version", str(sample.version), _note("served without a restart"))
+        facts.add_row(
+            "outer ratio",
+            _percent(sample.outer_ratio),
+            _note("of the newest task was wrong at first"),
+        )
+        facts.add_row(
+            "freshness",
+            _seconds(sample.freshness_seconds),
+            _note("age of the newest instance learned"),
+        )
         return Group(facts, self._accuracies(sample))
 
     def _bar(self, sample: Sample) -> ProgressBar:
-        return ProgressBar(total=len(self._stream.stream), completed=sample.instances, width=40)
+        return ProgressBar(total=len(self._stream.stream), completed=sample.instances, width=30)
 
     def _accuracies(self, sample: Sample) -> Table:
-        table = Table("accuracy", "drifted", "plain", "forgetting")
-        rows = (("teacher", sample.teacher), ("student", sample.student), ("base", self._base))
+        table = Table("accuracy", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("drifted", "plain", "forgetting"):
+            table.add_column(name, justify="right")
+        rows = (
+            ("teacher (served)", sample.teacher),
+            ("student", sample.student),
+            ("base model, untouched", self._base),
+        )
         for name, accuracies in rows:
             table.add_row(
                 name,
@@ -87,13 +111,17 @@ class DemoScreen:
         return table
 
 
+def _note(text: str) -> Text:
+    return Text(text, style="dim")
+
+
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    return "-" if share is None else f"{share:.1%}"
 
 
 def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.1f} s"
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def _points(before: float | None, now: float | None) -> str:
-    return "" if before is None or now is None else f"{100 * (before - now):+.1f} points"
+    return "-" if before is None or now is None else f"{100 * (before - now):+.1f}"

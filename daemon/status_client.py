@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from teacherd.daemon.errors import UnavailableError, UsageError
+from teacherd.daemon.wording import word
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -35,25 +36,15 @@ def fetch_status(url: str) -> dict[str, Any]:
 
 
 def describe(status: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the status as rows of name and value."""
-    rows = [("state", str(status.get("state")))]
+    """Return sections as rows of dotted name and value in words; what is empty is left out."""
+    rows = [("state", word(status.get("state")))]
     for section, values in status.items():
         if isinstance(values, Mapping):
-            rows += [(f"{section}.{name}", _word(value)) for name, value in values.items()]
-    return rows
+            rows += [(f"{section}.{name}", word(each, name=name)) for name, each in values.items()]
+    return [(name, text) for name, text in rows if text]
 
 
 def _nobody(url: str, reason: object) -> UnavailableError:
     return UnavailableError(
         f"no daemon answers at {url}: {reason}; is it running, and is this its endpoints.port?"
     )
-
-
-def _word(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_word(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)

@@ -78,11 +78,12 @@ def test_what_is_no_http_address_is_refused(url: str) -> None:
 
 
 def test_a_status_is_worded_in_rows() -> None:
-    """Sections become dotted names; numbers are short, what is missing is blank."""
+    """Sections become dotted names; numbers are short, what is empty is left out."""
     status = {
         "state": "ready",
         "teacher": {"version": 3, "accuracy": {"old": 0.912345}, "reasons": ["a", "b"]},
-        "checkpoint": {"task": None},
+        "intake": {"is_paused": False, "oldest_timestamp_ms": 1_000},
+        "checkpoint": {"task": None, "figures": {}},
     }
 
     assert [
@@ -90,5 +91,6 @@ def test_a_status_is_worded_in_rows() -> None:
         ("teacher.version", "3"),
         ("teacher.accuracy", "old 0.9123"),
         ("teacher.reasons", "a, b"),
-        ("checkpoint.task", ""),
+        ("intake.is_paused", "no"),
+        ("intake.oldest_timestamp_ms", "1970-01-01T00:00:01+00:00"),
     ] == describe(status)

@@ -1,0 +1,42 @@
+"""How values are worded for people: short numbers, times, lists, and nothing a terminal obeys."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+
+def word(value: object, *, name: str = "") -> str:
+    """Return a value as a person reads it; what is missing or empty is blank.
+
+    Args:
+        value: Plain values, as JSON has them, and tuples.
+        name: What it is called; `..._ms` is a moment.
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key} {word(each, name=str(key))}".strip() for key, each in value.items()
+        )
+    if isinstance(value, list | tuple):
+        has_sections = any(isinstance(each, Mapping) for each in value)
+        return ("; " if has_sections else ", ").join(word(each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return _number(value, name)
+    return printable("" if value is None else str(value))
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters spelled out.
+
+    Much that is shown came in with records, and records come from strangers: no escape sequence of
+    theirs may reach the terminal.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def _number(value: float, name: str) -> str:
+    if name.endswith("_ms"):
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds")
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
