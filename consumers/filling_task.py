@@ -104,6 +104,10 @@ class FillingTask:
         self.num_bytes += _num_bytes(decoded)
         if decoded.places:
             self._keep(batch, decoded, part.place)
+        if self.cause is not None:
+            # Many complete tasks may wait, and no limit counts what their digests hold.
+            for each in self._ranges.values():
+                each.digest.settle()
         return taken
 
     def ends(self) -> dict[Partition, int]:

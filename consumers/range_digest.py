@@ -49,10 +49,16 @@ class RangeDigest:
         if self._filling.tell() >= _BYTES_AT_ONCE:
             self._hash_filled()
 
+    def settle(self) -> None:
+        """Hash all that went in and give the buffers' memory back; more may go in."""
+        if self._filling.tell():
+            self._hash_filled()
+        self._wait()
+        self._filling, self._hashed = io.BytesIO(), io.BytesIO()
+
     def hexdigest(self) -> str:
         """Return the digest of what went in so far."""
-        self._hash_filled()
-        self._wait()
+        self.settle()
         return hashlib.sha256(self._frames.digest() + self._parts.digest()).hexdigest()
 
     def _hash_filled(self) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,6 +31,23 @@ def digest(records: list[Record], *bounds: int) -> str:
             made.update(RecordBatch.of(records[low:high]))
             low = high
     return made.hexdigest()
+
+
+def test_a_settled_digest_holds_no_records_and_goes_on() -> None:
+    """The memory of what was hashed is given back, and the digest is the same in the end."""
+    records = [record(number, value=bytes(100_000)) for number in range(1, 5)]
+    tracemalloc.start()
+    try:
+        made = RangeDigest()
+        made.update(RecordBatch.of(records[:3]))
+        made.settle()
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    made.update(RecordBatch.of(records[3:]))
+
+    assert held < 100_000 < most
+    assert naive_digest(records) == made.hexdigest()
 
 
 def naive_digest(records: list[Record]) -> str:

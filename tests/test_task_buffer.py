@@ -1,6 +1,7 @@
 """Tests of the task buffer: exact cuts, contiguous ranges, bounds, and waiting."""
 
 import threading
+import tracemalloc
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -289,6 +290,23 @@ def test_the_buffer_is_bounded_in_bytes(decoder: Decoder) -> None:
     assert ("capacity", 4) == (task.cause, task.num_records)
     assert (0, 0, 0) == (buffer.num_bytes, buffer.num_records, buffer.num_instances)
     buffer.close()
+
+
+def test_complete_tasks_that_wait_hold_no_values(decoder: Decoder) -> None:
+    """Their digests have taken them in, and no limit counts such memory."""
+    buffer = build_buffer(max_records=5)
+    records = at_offsets([NewRecord(bytes(100_000))] * 5)
+    decoded = decoder.decode_batch(records)
+    tracemalloc.start()
+    try:
+        buffer.append(records, decoded, {})
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    buffer.close()
+
+    assert "capacity" == buffer.wait_for_cut(0.0)
+    assert held < 100_000 < most
 
 
 def test_memory_for_a_task_is_bounded_by_the_buffer(decoder: Decoder) -> None:
