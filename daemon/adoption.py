@@ -15,11 +15,13 @@ from teacherd.daemon.base_model import parse_arguments, require_place, write_bas
 from teacherd.daemon.dataset import Dataset, DatasetError
 from teacherd.daemon.datasets import load_dataset
 from teacherd.daemon.errors import UsageError
+from teacherd.daemon.plain_twin import PlainTwin, build_plain_twin
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.evaluation import evaluate
 from teacherd.models.preprocessing import Preprocessing
 
 _IMAGE_DIMENSIONS = 3
+_FLAGS = {"name": "--network", "input_shape": "--input-shape", "arguments": "--argument"}
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
@@ -56,8 +58,9 @@ def adopt_network(adoption: Adoption) -> dict[str, Any]:
     try:
         network = build_backbone(architecture, num_classes=len(classes))
     except ValueError as error:
-        raise UsageError(f"--network: {error}") from error
-    _load_weights(network, adoption.weights)
+        raise UsageError(_by_flag(error)) from error
+    plain = build_plain_twin(architecture, num_classes=len(classes))
+    _load_weights(network, adoption.weights, plain)
     network.eval()
     _probe(network, architecture, preprocessing, len(classes))
     accuracy = _check_samples(network, adoption, architecture, preprocessing, classes)
@@ -76,6 +79,7 @@ def adopt_network(adoption: Adoption) -> dict[str, Any]:
         "classes": len(classes),
         "sha256": manifest.weights_sha256,
         "accuracy_on_samples": accuracy,
+        "note": None if plain is None else plain.compare(network),
         "next": f"set model.base: {adoption.out} and start `teacherd run`",
     }
 
@@ -88,10 +92,16 @@ def _architecture(adoption: Adoption) -> BackboneConfig:
             arguments=parse_arguments(adoption.arguments),
         )
     except ValueError as error:
-        raise UsageError(f"--network, --input-shape, --argument: {error}") from error
+        raise UsageError(_by_flag(error)) from error
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
+def _by_flag(error: ValueError) -> str:
+    """Return a complaint of the network's configuration with its flag in place of the key."""
+    key, separator, rest = str(error).partition(": ")
+    return f"{_FLAGS[key]}: {rest}" if separator and key in _FLAGS else f"--network: {error}"
+
+
+def _load_weights(network: nn.Module, path: Path, plain: PlainTwin | None) -> None:
     wanted = network.state_dict()
     state = _unwrapped(_read_state_dict(path), wanted)
     missing = sorted(set(wanted) - set(state))
@@ -102,10 +112,16 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         if state[name].shape != wanted[name].shape
     ]
     if missing or unexpected or wrong:
+        found = {"missing": missing, "unexpected": unexpected, "wrong shape": wrong}
+        told = "; ".join(f"{kind} {_some(names)}" for kind, names in found.items() if names)
+        if plain is not None and plain.takes(state):
+            raise UsageError(
+                f"{path}: does not fit {plain.adapted_name} as it is adapted to small images: "
+                f"{told}; it fits torchvision's own: --network {plain.name}"
+            )
         raise UsageError(
-            f"{path}: does not fit the network: missing {_some(missing)}, "
-            f"unexpected {_some(unexpected)}, wrong shape {_some(wrong)}; check --network, "
-            "--argument, --input-shape and the number of --classes"
+            f"{path}: does not fit the network: {told}; check --network, --argument, "
+            "--input-shape and the number of --classes"
         )
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
@@ -119,11 +135,14 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         # weights_only: a checkpoint is data, and nothing in it is executed.
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
         raise UsageError(f"{path}: cannot be read as weights: {error}") from error
-    except Exception as error:
+    except Exception as error:  # torch's own words advise to load it unsafely
         raise UsageError(
-            f"{path}: holds more than tensors: {error}; save network.state_dict() alone"
+            f"{path}: holds more than tensors (a whole network, or something else); nothing of it "
+            "is executed here: save network.state_dict() alone"
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
@@ -168,7 +187,7 @@ def _check_samples(
             raise UsageError("--min-accuracy: there is nothing to measure on; add --samples")
         return None
     try:
-        samples = load_dataset(adoption.samples)
+        samples = load_dataset(adoption.samples, size=_image_size(architecture))
     except DatasetError as error:
         raise UsageError(f"--samples: {error}") from error
     if samples.inputs.shape[1:] != architecture.input_shape:
@@ -189,6 +208,13 @@ def _check_samples(
             f"{adoption.min_accuracy}: check --mean, --std, --scale and the order of --classes"
         )
     return accuracy
+
+
+def _image_size(architecture: BackboneConfig) -> tuple[int, int] | None:
+    match architecture.input_shape:
+        case (_, height, width):
+            return height, width
+    return None
 
 
 def _labels_in(samples: Dataset, classes: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -1,5 +1,7 @@
 """Base models: version 0 as a folder, before any lineage exists."""
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,9 +76,9 @@ def require_place(out: Path) -> None:
         UsageError: Something else is there.
     """
     try:
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            return
-        read_manifest(out)
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            read_manifest(out)
+        _require_writable(out.resolve().parent)
     except OSError as error:
         raise UsageError(
             f"--out: {out} cannot be used: {error.strerror}; name another folder"
@@ -85,6 +87,13 @@ def require_place(out: Path) -> None:
         raise UsageError(
             f"--out: {out} holds something that is no base model; name another folder"
         ) from error
+
+
+def _require_writable(directory: Path) -> None:
+    while not directory.exists():
+        directory = directory.parent
+    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"{directory} is not a writable directory")
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, bool | int | float | str]:

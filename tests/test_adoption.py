@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from teacherd.daemon.adoption import Adoption, adopt_network
@@ -131,7 +132,10 @@ def test_nothing_in_the_file_is_executed(
     refusal(adoption)
     torch.save({"state_dict": Evil()}, adoption.weights)
 
-    assert "save network.state_dict() alone" in refusal(adoption)
+    reason = refusal(adoption)
+
+    assert "save network.state_dict() alone" in reason
+    assert "weights_only" not in reason  # torch's own words are how to load it all the same
     assert "" == capsys.readouterr().out
 
 
@@ -181,13 +185,14 @@ def test_something_that_is_no_state_dict_is_refused(adoption: Adoption) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"network": "nonet"}, "--network: "),
-        ({"network": ""}, "--network"),
-        ({"input_shape": "2,2"}, "--input-shape"),
-        ({"input_shape": "0"}, "--input-shape"),
+        ({"network": "nonet"}, "--network: nonet: no such backbone"),
+        ({"network": ""}, "--network: "),
+        ({"network": "no.such:net"}, "--network: no.such:net: cannot be imported"),
+        ({"input_shape": "2,2"}, "--input-shape: (2, 2)"),
+        ({"input_shape": "0"}, "--input-shape: (0,)"),
         ({"input_shape": "two"}, "--input-shape: 'two'"),
         ({"input_shape": ""}, "--input-shape: ''"),
-        ({"arguments": ("num_classes=2",)}, "num_classes"),
+        ({"arguments": ("num_classes=2",)}, "--argument: num_classes"),
         ({"arguments": ("width=[",)}, "--argument"),
         ({"classes": "cat"}, "--classes: 1 names"),
         ({"classes": "cat,cat"}, "--classes"),
@@ -276,3 +281,58 @@ def test_images_are_scaled_to_one_unless_told(adoption: Adoption, tmp_path: Path
     adopt_network(replace(image_adoption, scale=1.0))
 
     assert 1.0 == read_manifest(adoption.out).preprocessing.scale
+
+
+def test_torchvisions_own_weights_are_sent_to_torchvisions_own_network(
+    adoption: Adoption, tmp_path: Path
+) -> None:
+    """The name alone is the network adapted to small images: the way out is in the message."""
+    plain = BackboneConfig(name="torchvision.models:resnet18", input_shape=(3, 64, 64))
+    torch.save(build_backbone(plain, num_classes=2).state_dict(), tmp_path / "resnet.pt")
+    adapted = replace(
+        adoption,
+        weights=tmp_path / "resnet.pt",
+        network="resnet18",
+        arguments=(),
+        input_shape="3,64,64",
+        mean="0,0,0",
+        std="1,1,1",
+    )
+
+    assert "it fits torchvision's own: --network torchvision.models:resnet18" in refusal(adapted)
+    assert adopt_network(replace(adapted, network=plain.name))["note"] is None
+
+
+def test_samples_are_brought_to_the_size_of_the_inputs(adoption: Adoption, tmp_path: Path) -> None:
+    """As the records of the stream will be: a folder of photographs needs no preparation."""
+    for name, level in {"cat": 0, "dog": 255}.items():
+        (tmp_path / "samples" / name).mkdir(parents=True)
+        Image.new("L", (11, 9), level).save(tmp_path / "samples" / name / "1.png")
+    config = BackboneConfig(name="small_cnn", input_shape=(1, 8, 8), arguments={"width": 2})
+    torch.save(build_backbone(config, num_classes=2).state_dict(), tmp_path / "cnn.pt")
+
+    report = adopt_network(
+        replace(
+            adoption,
+            weights=tmp_path / "cnn.pt",
+            network="small_cnn",
+            arguments=("width=2",),
+            input_shape="1,8,8",
+            mean="0.5",
+            std="0.5",
+            samples=str(tmp_path / "samples"),
+        )
+    )
+
+    assert report["accuracy_on_samples"] in (0.0, 0.5, 1.0)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    adoption: Adoption, tmp_path: Path
+) -> None:
+    """The weights are not even looked at: training, which asks the same, takes hours."""
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "below" / "base"
+    impossible = replace(adoption, out=place, weights=tmp_path / "none.pt")
+
+    assert f"{tmp_path / 'file'} is not a writable directory" in refusal(impossible)

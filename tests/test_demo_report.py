@@ -106,9 +106,7 @@ def test_the_table_sets_the_models_side_by_side(result: DemoResult) -> None:
     shown = io.StringIO()
     Console(width=120, file=shown).print(build_table(result))
     lines = [
-        re.split(r"\s{2,}", line.strip())
-        for line in shown.getvalue().splitlines()
-        if "%" in line
+        re.split(r"\s{2,}", line.strip()) for line in shown.getvalue().splitlines() if "%" in line
     ]
 
     expected = [
