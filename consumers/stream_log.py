@@ -1,6 +1,7 @@
 """The embedded source: one SQLite file that many processes append to and one daemon reads."""
 
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -101,7 +102,7 @@ class StreamLog:
         """Append all or none, durably before it returns; return the last offset.
 
         Raises:
-            ValueError: There are no records, or headers that cannot be stored.
+            ValueError: There are no records, or keys, headers or values that cannot be stored.
             SourceError: The file did not take them; nothing was appended.
         """
         timestamp_ms = int(self._now() * 1000)
@@ -111,9 +112,15 @@ class StreamLog:
         ]
         if not rows:
             raise ValueError("records: []: there must be at least one; skip the call")
-        with source_errors(self._path), transaction(self._connection):
-            self._connection.executemany(_INSERT, rows)
-            return self._end() - 1
+        try:
+            with source_errors(self._path), transaction(self._connection):
+                self._connection.executemany(_INSERT, rows)
+                return self._end() - 1
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            raise ValueError(
+                f"records: {error}: keys and values must be bytes of at most a gigabyte; encode "
+                "or cut them"
+            ) from error
 
     def partitions(self) -> Sequence[Partition]:
         """Return the one partition of the topic."""
@@ -213,7 +220,12 @@ class StreamLog:
         ):
             while num_bytes < _FETCH_BYTES and (some := cursor.fetchmany(_ROWS_AT_ONCE)):
                 rows += some
-                num_bytes += sum([len(row[3]) for row in some])
+                num_bytes += sum(
+                    [
+                        len(key or b"") + len(headers) + len(value)
+                        for _, key, headers, value, _ in some
+                    ]
+                )
         if not rows:
             return None
         return RecordBatch(self._partition, *zip(*rows, strict=True))

@@ -104,6 +104,8 @@ def source_errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise SourceError(f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise  # its subclasses tell of a call that was wrong, not of the file
         raise StreamLogError(path, f"is damaged: {error}; restore it from a copy") from error
 
 

@@ -109,6 +109,16 @@ def test_an_empty_append_is_refused(open_log: OpenLog) -> None:
         open_log().append([])
 
 
+@pytest.mark.parametrize("record", [NewRecord("text"), NewRecord(b"x", (), "text")])
+def test_a_record_that_is_not_of_bytes_is_refused(open_log: OpenLog, record: NewRecord) -> None:
+    """The producer's mistake is not taken for damage of the file, and nothing is appended."""
+    log = open_log()
+    with pytest.raises(ValueError, match="^records: "):
+        log.append([*values(1), record])
+
+    assert [] == poll_all(log)
+
+
 def test_a_poll_ends_with_its_timeout(open_log: OpenLog, clock: Clock) -> None:
     """It never sleeps beyond it."""
     before = clock.seconds
@@ -148,11 +158,22 @@ def test_a_poll_returns_no_more_than_asked_for(open_log: OpenLog) -> None:
     assert {INSTANCES: 8} == log.positions()
 
 
-def test_large_records_do_not_add_up(open_log: OpenLog, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        NewRecord(bytes(300)),
+        NewRecord(b"", key=bytes(300)),
+        NewRecord(b"", (("note", bytes(300)),)),
+    ],
+    ids=["value", "key", "headers"],
+)
+def test_large_records_do_not_add_up(
+    open_log: OpenLog, monkeypatch: pytest.MonkeyPatch, parts: NewRecord
+) -> None:
     """A poll ends early when its bytes are enough; nothing is left out."""
     monkeypatch.setattr("teacherd.consumers.stream_log._FETCH_BYTES", 1000)
     log = open_log()
-    log.append(values(300, size=300))
+    log.append([parts] * 300)
 
     first = log.poll(300, 0.0)
 

@@ -99,6 +99,12 @@ def test_another_topic_is_refused(tmp_path: Path) -> None:
         open_stream_log(path, "others")
 
 
+def test_a_wrong_call_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """Nobody restores a log from a copy because a connection was closed."""
+    with pytest.raises(sqlite3.ProgrammingError), source_errors(tmp_path):
+        raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+
+
 def test_a_damaged_file_is_not_worth_another_try(tmp_path: Path) -> None:
     """SQLite's word for damage becomes an error that is not a SourceError."""
     with pytest.raises(StreamLogError, match="damaged"), source_errors(tmp_path):
