@@ -50,7 +50,13 @@ class Student:
             for module in network.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - base of all kinds
         ]
-        self._trains_statistics = batch_norm == "train" and bool(self._batch_norms)
+        self._statistics = [
+            buffer
+            for module in self._batch_norms
+            for buffer in module.buffers()
+            if buffer.is_floating_point()
+        ]
+        self._trains_statistics = batch_norm == "train" and bool(self._statistics)
         self._buffers_before: list[Tensor] = []
         self._set_mode(trains_statistics=self._trains_statistics)
 
@@ -77,7 +83,7 @@ class Student:
         if self._trains_statistics:
             # A batch that overflows can leave the loss finite and its variance infinite.
             norms["statistics"] = torch.stack(
-                [buffer.abs().max().float() for buffer in self.network.buffers()]
+                [buffer.abs().max() for buffer in self._statistics]
             ).max()
         return norms
 

@@ -67,6 +67,26 @@ def test_an_undone_step_leaves_nothing(batch_norm: BatchNormMode) -> None:
     assert all(parameter.grad is None for parameter in student.network.parameters())
 
 
+def test_buffers_that_are_no_numbers_do_not_disturb_the_training_of_statistics() -> None:
+    """A network may keep a mask, which has no magnitude."""
+    network = build_tiny_cnn()
+    network.register_buffer("mask", torch.ones(2, dtype=torch.bool))
+    student = Student(OptimizerConfig(), network=network, batch_norm="train", learning_rate=0.1)
+    student.prepare(4)
+
+    assert "statistics" in student.backward(network(IMAGES).square().mean())
+
+
+def test_batch_norm_without_statistics_has_none_to_watch() -> None:
+    """It normalises by the batch alone, in either mode."""
+    network = build_tiny_cnn()
+    network.norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    student = Student(OptimizerConfig(), network=network, batch_norm="train", learning_rate=0.1)
+    student.prepare(4)
+
+    assert ["gradient"] == list(student.backward(network(IMAGES).square().mean()))
+
+
 def test_statistics_that_overflow_are_seen() -> None:
     """An infinite variance makes a finite loss; the watched number is infinite all the same."""
     student = build_student("train")
