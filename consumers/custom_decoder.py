@@ -81,4 +81,5 @@ def _checked(returned: object) -> Decoded:
         raise RejectionError("decoder_error", "the decoder's label is neither str nor int")
     if not isinstance(array, np.ndarray):
         raise RejectionError("decoder_error", "the decoder's array is no numpy array")
-    return Decoded(array, label)
+    # A copy: the next call may write to the same memory. A plain one: subclasses have other rules.
+    return Decoded(np.array(array), label)

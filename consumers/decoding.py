@@ -86,8 +86,8 @@ class Decoder:
         self._max_record_bytes = config.max_record_bytes
         self._limits = ImageLimits(max_pixels=config.max_pixels, max_dimension=config.max_dimension)
         self._form = InputForm(input_shape)
-        self._reader = DescriptionReader(classes)
         self._custom = None if config.decoder is None else CustomDecoder(config.decoder)
+        self._reader = DescriptionReader(classes, reads_labels=self._custom is None)
         self._num_threads = config.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoding")
 

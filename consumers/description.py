@@ -10,6 +10,7 @@ from teacherd.consumers.headers import HeadersError, headers_layout, read_layout
 from teacherd.consumers.instance import Rejected, RejectionError
 
 MAX_ID_BYTES = 256
+_MAX_CONTENT_TYPE_BYTES = 256
 NO_LABEL = -1
 _MAX_EVENT_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 _SHOWN_LABEL_CHARACTERS = 80
@@ -51,9 +52,11 @@ class DescriptionReader:
 
     Args:
         classes: Names, in the order of the network's outputs.
+        reads_labels: Whether a label header counts; a user's decoder may give it any meaning.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], *, reads_labels: bool = True) -> None:
+        self._reads_labels = reads_labels
         self._num_classes = len(classes)
         self._labels = _places(classes)
         self._encoded_labels: Mapping[bytes, int] = {
@@ -65,13 +68,12 @@ class DescriptionReader:
         rejected: dict[int, Rejected] = {}
         fields = _fields_alike(headers) or _fields_of_each(headers, rejected)
         _, content_types, labels, ids, times = zip(*fields, strict=True)
-        encoded = [packed[part] for packed, part in zip(headers, labels, strict=True)]
         return Descriptions(
             content_types=[
                 _plain_content_type(packed[part])
                 for packed, part in zip(headers, content_types, strict=True)
             ],
-            labels=self._places_of(encoded, rejected),
+            labels=self._places_of(headers, labels, rejected),
             ids=_checked_ids(_values(headers, ids), len(headers), rejected),
             event_times_ms=_event_times(_values(headers, times), timestamps_ms, rejected),
             rejected=rejected,
@@ -83,14 +85,22 @@ class DescriptionReader:
         Raises:
             RejectionError: It is none of the classes.
         """
-        place = self._labels.get(str(label))
+        try:
+            place = self._labels.get(str(label))
+        except ValueError:
+            place = None  # Python writes out no integer of thousands of digits
         if place is None:
             raise RejectionError(
                 "unknown_label", f"the label is none of the {self._num_classes} classes"
             )
         return place
 
-    def _places_of(self, labels: Sequence[bytes], rejected: dict[int, Rejected]) -> Sequence[int]:
+    def _places_of(
+        self, headers: Sequence[bytes], parts: Sequence[slice], rejected: dict[int, Rejected]
+    ) -> Sequence[int]:
+        if not self._reads_labels:
+            return [NO_LABEL] * len(headers)
+        labels = [packed[part] for packed, part in zip(headers, parts, strict=True)]
         places = list(map(self._encoded_labels.get, labels, repeat(NO_LABEL)))
         if NO_LABEL in places:
             for number, (label, place) in enumerate(zip(labels, places, strict=True)):
@@ -158,7 +168,12 @@ def _fields(layout: bytes) -> _Fields:
     read = read_layout(layout)
     found = dict(zip(read.names, read.slices, strict=True))
     names = ("content-type", "label", "id", "event-time")
-    return _Fields(read.total_bytes, *[found.get(name, _NOWHERE) for name in names])
+    content_type, *others = [found.get(name, _NOWHERE) for name in names]
+    # Cut: what is cached by it must not grow with what producers send.
+    content_type = slice(
+        content_type.start, min(content_type.stop, content_type.start + _MAX_CONTENT_TYPE_BYTES)
+    )
+    return _Fields(read.total_bytes, content_type, *others)
 
 
 def _values(headers: Sequence[bytes], parts: Sequence[slice]) -> Sequence[bytes] | None:

@@ -22,6 +22,10 @@ _MODES = {1: "L", 3: "RGB"}
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _LEVELS_16 = 0xFFFF
 
+_START_OF_SCAN = b"\xff\xda"
+_MAX_SCANS = 200
+"""Encoders make a dozen. Each costs a pass over all pixels, and thirty bytes can ask for one."""
+
 _WEBP_HEADER_BYTES = {b"VP8X": 30, b"VP8L": 25, b"VP8 ": 30}
 _WEBP_14_BITS = 0x3FFF
 
@@ -61,6 +65,8 @@ def decode_image(
         if content_type == "image/webp":
             # Pillow has libwebp allocate the canvas on opening.
             limits.check(*webp_size(value))
+        if content_type == "image/jpeg":
+            _check_scans(value)
         image = _OPENERS[content_type](io.BytesIO(value))
         limits.check(*image.size)
         return _to_array(image, shape)
@@ -110,6 +116,14 @@ def webp_size(value: bytes) -> tuple[int, int]:
     raise RejectionError("malformed", "the value does not begin as WebP does")
 
 
+def _check_scans(value: bytes) -> None:
+    num_scans = value.count(_START_OF_SCAN)
+    if num_scans > _MAX_SCANS:
+        raise RejectionError(
+            "malformed", f"the JPEG has {num_scans} scans; no more than {_MAX_SCANS} are decoded"
+        )
+
+
 def _to_array(image: ImageFile, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     channels, height, width = shape
     mode = _MODES[channels]
@@ -125,7 +139,7 @@ def _to_array(image: ImageFile, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         # Pillow's own conversion would clip nearly all of it to white.
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, _LEVELS_16)
+        values = np.clip(np.asarray(image), 0, _LEVELS_16)
         return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         # Straight to RGB Pillow would warn; alpha is dropped either way.

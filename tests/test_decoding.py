@@ -282,6 +282,23 @@ def test_content_type_parameters_and_case_do_not_matter() -> None:
     assert np.array_equal(image, array(decode_value(encode_png(image), "Image/PNG; q=1")))
 
 
+def test_a_content_type_may_have_parameters_of_any_length() -> None:
+    """They are cut before they are remembered; the type is what comes first."""
+    value = encode_png(color_image(9, side=32))
+
+    assert isinstance(decode_value(value, "image/png;" + "q" * 1000), Instance)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_unread() -> None:
+    """Each scan is a pass over all pixels; a few megabytes could ask for hours."""
+    value = encode_image(picture(3, side=32), "JPEG", progressive=True)
+    last_scan = value[value.rindex(b"\xff\xda") : -2]
+    endless = value[:-2] + 1000 * last_scan + value[-2:]
+
+    assert isinstance(decode_value(value, JPEG), Instance)
+    assert "malformed" == reason(decode_value(endless, JPEG))
+
+
 def test_the_longest_value_is_taken_and_one_byte_more_is_not() -> None:
     """The limit is sharp, and known before anything is decoded."""
     value = encode_npy(np.zeros(1))
@@ -468,9 +485,34 @@ def test_the_users_decoder_may_name_the_class_or_number_it(
     assert 4 == decode(own_decoder(lambda _: (np.zeros(2), label)), NewRecord(b"x")).label
 
 
+def test_the_users_decoder_may_use_the_same_memory_again(
+    own_decoder: Callable[[Callable[[Record], object]], Decoder],
+) -> None:
+    """What it returned for one record is not changed by the next."""
+    memory = np.zeros(2, np.float32)
+
+    def read(record: Record) -> object:
+        memory[:] = record.offset
+        return memory, 0
+
+    batch = own_decoder(read).decode_batch(at_offsets([NewRecord(b"x")] * 3))
+
+    assert [[1, 1], [2, 2], [3, 3]] == [each.array.tolist() for each in batch]
+
+
+def test_the_users_decoder_alone_says_what_a_label_means(
+    own_decoder: Callable[[Callable[[Record], object]], Decoder],
+) -> None:
+    """A header that is none of the classes may stand for one."""
+    made = own_decoder(lambda record: (np.zeros(2), len(dict(record.headers)["label"])))
+
+    assert 4 == decode(made, NewRecord(b"x", (("label", b"four"),))).label
+
+
 @pytest.mark.parametrize(
     ("returned", "expected"),
     [
+        ((np.zeros(2), 10**5000), "unknown_label"),
         (None, "decoder_error"),
         ((1, 2), "decoder_error"),
         ((np.zeros(2), None), "decoder_error"),

@@ -113,7 +113,7 @@ def test_an_empty_append_is_refused(open_log: OpenLog) -> None:
 def test_a_record_that_is_not_of_bytes_is_refused(open_log: OpenLog, record: NewRecord) -> None:
     """The producer's mistake is not taken for damage of the file, and nothing is appended."""
     log = open_log()
-    with pytest.raises(ValueError, match="^records: "):
+    with pytest.raises(ValueError, match=r"^records: "):
         log.append([*values(1), record])
 
     assert [] == poll_all(log)
