@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 
 from teacherd.consumers.decoding import Decoder
-from teacherd.consumers.record import Partition
+from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log import StreamLog
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
+from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config import Config
 from teacherd.daemon.device import prepare_device
+from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.learning import Learning
@@ -76,15 +78,10 @@ class Assembly:
         state.journal.record_runtime(runtime_facts(device))
         head = load_head(state, config.model, device=device)
         source = open_stream(config.stream_log)
-        decoder = build_decoder(config.decoding, head.manifest)
-        buffer = self._buffer = TaskBuffer(config.tasks, now=self._monotonic)
-        settings = settings_of_next_task(state.journal, config.deciding)
-        self.learning = self._build_learning(state, head, device, buffer, settings.learning)
-        with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
-            self._resume_unfinished(state, source, planned_decoder)
-        on_lost = config.process.on_lost_records
-        buffer.start_at(seek_to_places(state.journal, source, on_lost=on_lost))
-        self.intake = self._build_intake(source, decoder, buffer)
+        try:
+            self._take_up(state, head, source, device)
+        except (SourceError, StreamLogError) as error:
+            raise UnavailableError(str(error)) from error
 
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""
@@ -92,6 +89,22 @@ class Assembly:
             self._buffer.close()
         if self._state is not None:
             self._state.close()
+
+    def _take_up(
+        self, state: StateDirectory, head: LoadedTeacher, source: StreamLog, device: torch.device
+    ) -> None:
+        """Make intake and learning go on where the lineage log ends."""
+        config = self._config
+        buffer = self._buffer = TaskBuffer(config.tasks, now=self._monotonic)
+        settings = settings_of_next_task(state.journal, config.deciding)
+        on_lost = config.process.on_lost_records
+        buffer.start_at(seek_to_places(state.journal, source, on_lost=on_lost))
+        decoder = build_decoder(config.decoding, head.manifest)
+        # Before the learning: a planned task without instances is closed, and released, at once.
+        self.intake = self._build_intake(source, decoder, buffer)
+        self.learning = self._build_learning(state, head, device, buffer, settings.learning)
+        with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
+            self._resume_unfinished(state, source, planned_decoder)
 
     def _build_intake(self, source: StreamLog, decoder: Decoder, buffer: TaskBuffer) -> Intake:
         return Intake(
@@ -144,7 +157,7 @@ class Assembly:
             buffer=buffer,
             measurement=measurement,
             observation=observation,
-            release=self._release,
+            release=self.intake.release,
             monotonic=self._monotonic,
             stop=self._stop,
         )
@@ -198,10 +211,6 @@ class Assembly:
         )
         self.learning.resume(plan, task, newest.learner_state if newest and is_inside else None)
         self.learning.reconfigure(self._config.deciding, self._config.checkpoints)
-
-    def _release(self, places: Mapping[Partition, int]) -> None:
-        """Reach the intake, which is built after the learning thread's parts."""
-        self.intake.release(places)
 
     def _timestamp(self) -> str:
         return datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from assemblies import Bench, bad_record, feature_records, make_bench
 
+from teacherd.consumers.record import Partition
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
+from teacherd.daemon.learning import Learning
 from teacherd.models.artifact import read_current, read_manifest, version_folder
 
+PARTITION = Partition("instances", 0)
 Start = Callable[..., tuple[Bench, Assembly]]
 
 
@@ -114,6 +117,28 @@ def test_a_task_of_rejected_records_only_is_closed_as_empty(start: Start) -> Non
     assert [("empty", None)] == [(each.result, each.version) for each in bench.outcomes()]
     assert [(1, 6)] == [(each.start, each.end) for each in bench.plans()[0].ranges]
     assert [(1, 2, 3, 4, 5)] == [each.rejected for each in bench.plans()[0].ranges]
+
+
+def test_an_empty_task_that_a_crash_left_open_is_closed_by_the_next_start(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan alone is durable: the start gives it its outcome, and the stream may forget it."""
+    bench, assembly = start(0, tasks={"instances": 5, "min_instances": 1, "max_records": 5})
+    bench.append([bad_record() for _ in range(5)])
+    assembly.intake.tick()
+    with monkeypatch.context() as crash:
+        crash.setattr(Learning, "_close", lambda *_: None)
+        assembly.learning.tick()
+    assembly.close()
+
+    assert [0] == [plan.num_instances for plan in bench.plans()]
+    assert [] == bench.outcomes()
+
+    _, again = start(0)
+
+    assert ["empty"] == [outcome.result for outcome in bench.outcomes()]
+    assert not again.learning.is_busy
+    assert {PARTITION: 6} == again.intake._released.get_nowait()
 
 
 def test_checkpoints_inside_a_task_come_by_the_clock(start: Start) -> None:

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,28 @@ def test_a_changed_record_under_a_plan_is_found(make_daemon: MakeDaemon, tmp_pat
 
     assert ExitCode.UNAVAILABLE == daemon.wait()
     assert "offsets [1, " in daemon.log_path.read_text()
+    assert [] == daemon.outcomes()
+
+
+def test_a_damaged_stream_log_under_a_plan_is_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Exit 69 with the file's name, also where only reading its rows shows the damage."""
+    daemon = make_daemon(tmp_path)
+    daemon.start("plan.appended")
+    assert -signal.SIGKILL == daemon.wait()
+    path = tmp_path / "stream.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'records'"
+        ).fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page_bytes)
+        file.write(b"U" * page_bytes)
+    daemon.start()
+
+    assert ExitCode.UNAVAILABLE == daemon.wait()
+    assert f"{path}: is damaged" in daemon.log_path.read_text()
     assert [] == daemon.outcomes()
 
 
