@@ -48,18 +48,20 @@ def produce(
     as_json: JsonOption = False,
 ) -> None:
     """Append labelled instances to the stream log; durable when it returns."""
-    from teacherd.daemon.production import produce_dataset
+    from teacherd.daemon.production import Production, produce_dataset
 
     settings = read_config(config, assignments)
     with progress_bar("records") as bar:
         report = produce_dataset(
             settings.stream_log,
-            dataset,
-            data_root=data_root,
-            rate=rate,
-            limit=limit,
-            payload=payload,
-            shuffle_seed=shuffle_seed,
+            Production(
+                dataset=dataset,
+                data_root=data_root,
+                rate=rate,
+                limit=limit,
+                payload=payload,
+                shuffle_seed=shuffle_seed,
+            ),
             on_progress=bar.update,
         )
     if as_json:

@@ -63,7 +63,7 @@ def print_table(
     if not rows:
         typer.echo(f"{title}: {if_empty}")
         return
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(word(cell)) for cell in row))
     _print_titled(title, table)

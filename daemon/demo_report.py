@@ -118,7 +118,7 @@ def build_table(result: DemoResult) -> RenderableType:
         ("plain fine-tuning", result.fine_tuning[-1]),
         ("base model, untouched", result.base),
     ]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("model")
     for name in ("drifted", "plain", "forgetting"):
         table.add_column(name, justify="right")

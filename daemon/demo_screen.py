@@ -93,7 +93,7 @@ class DemoScreen:
         return ProgressBar(total=len(self._stream.stream), completed=sample.instances, width=30)
 
     def _accuracies(self, sample: Sample) -> Table:
-        table = Table("accuracy", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table("accuracy", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for name in ("drifted", "plain", "forgetting"):
             table.add_column(name, justify="right")
         rows = (
