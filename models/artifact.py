@@ -43,8 +43,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class ArtifactError(Exception):
     """What lies there is no version that can be used.
 
-    `reason` is one word of a small set, fit for a metric's label: missing, unreadable, path,
-    pointer, manifest, size, checksum, format, tensors, nonfinite, network.
+    `reason` is one word of the small set in docs/hot-loading.md, fit for a metric's label.
     """
 
     def __init__(self, path: Path, reason: str, detail: str) -> None:

@@ -6,7 +6,7 @@ teacher is its caller's decision. Method: method.md, sections 2 to 4.
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -154,11 +154,6 @@ class Learner:
         self._run: TaskInProgress | None = None
 
     @property
-    def task_number(self) -> int | None:
-        """Number of the task in progress."""
-        return None if self._run is None else self._run.task.number
-
-    @property
     def num_steps_done(self) -> int:
         """Optimizer steps made in the task in progress."""
         return 0 if self._run is None else self._run.step
@@ -287,23 +282,12 @@ class Learner:
         self.sigma = self._current.sigma_before
         self._run = None
 
-    def learn(
-        self,
-        task: Task,
-        schedule: Schedule,
-        *,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> TaskReport | None:
-        """Learn a whole task; the candidate then waits to be accepted or discarded.
-
-        Returns:
-            The report, or None when stopped: then the task is still in progress.
-        """
+    def learn(self, task: Task, schedule: Schedule) -> TaskReport:
+        """Learn a whole task; the candidate then waits to be accepted or discarded."""
         self.begin(task, schedule)
-        while should_stop is None or not should_stop():
-            if not self.step():
-                return self.finish()
-        return None
+        while self.step():
+            pass
+        return self.finish()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state inside a task as flat tensors on the CPU, ready for safetensors.

@@ -242,7 +242,7 @@ def test_the_teacher_is_untouched_until_the_candidate_is_accepted() -> None:
     learner.discard()
     assert learner.teacher is teacher
     assert are_equal(before, tensors(teacher))
-    assert learner.task_number is None
+    assert 0 == learner.num_steps
 
 
 def test_an_accepted_candidate_is_what_the_next_task_starts_from() -> None:
@@ -508,7 +508,7 @@ def test_an_unknown_label_is_refused_before_anything_begins() -> None:
     with pytest.raises(ValueError, match="labels: 3: the network knows classes 0 to 2"):
         learner.begin(task, FIVE_EPOCHS)
 
-    assert learner.task_number is None
+    assert 0 == learner.num_steps
 
 
 def test_the_calls_of_a_task_have_an_order() -> None:
@@ -529,7 +529,7 @@ def test_progress_is_counted_and_a_finished_task_makes_no_more_steps() -> None:
     learner = build_learner()
     assert (0, 0) == (learner.num_steps_done, learner.num_steps)
     learner.begin(image_task(8), FIVE_EPOCHS)
-    assert (1, 0, 10) == (learner.task_number, learner.num_steps_done, learner.num_steps)
+    assert (0, 10) == (learner.num_steps_done, learner.num_steps)
     goes_on = [learner.step() for _ in range(10)]
     done = tensors(learner.student)
 
@@ -537,16 +537,6 @@ def test_progress_is_counted_and_a_finished_task_makes_no_more_steps() -> None:
     assert not learner.step()
     assert are_equal(done, tensors(learner.student))
     assert 10 == learner.num_steps_done
-
-
-def test_learning_stops_when_told_to_and_keeps_its_place() -> None:
-    """A stopped `learn` returns no report and leaves the task in progress."""
-    learner = build_learner()
-    asked = iter([False, False, True])
-    report = learner.learn(image_task(8), FIVE_EPOCHS, should_stop=lambda: next(asked))
-
-    assert report is None
-    assert (1, 2) == (learner.task_number, learner.num_steps_done)
 
 
 def test_bfloat16_learns_about_the_same() -> None:
