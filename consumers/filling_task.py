@@ -130,7 +130,8 @@ class FillingTask:
         labels, times = _column(self._labels), _column(self._event_times_ms)
         inputs, ids = self._inputs[: self.num_instances], self._ids
         if len(partitions) > 1:
-            order = np.lexsort((offsets, places))
+            # Stable, because each partition's offsets arrived in order.
+            order = np.argsort(places, kind="stable")
             places, offsets, labels, times = (
                 column[order] for column in (places, offsets, labels, times)
             )

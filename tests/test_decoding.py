@@ -335,6 +335,14 @@ def test_a_png_that_claims_a_huge_size_is_refused_by_its_header() -> None:
     assert "too_many_pixels" == reason(decode_value(png_of_size(100_000, 100_000), PNG))
 
 
+def test_a_webp_that_claims_a_huge_size_is_refused_before_it_is_opened() -> None:
+    """Opening alone would allocate its canvas; this one cannot even be opened."""
+    side = (16384).to_bytes(3, "little")
+    header = b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + side + side
+
+    assert "too_many_pixels" == reason(decode_value(header, WEBP))
+
+
 def test_large_images_are_decoded_in_threads_with_the_same_result() -> None:
     """Threads change neither order nor bits."""
     values = [encode_image(picture(seed, side=200), "PNG") for seed in range(12)]

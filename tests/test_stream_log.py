@@ -252,6 +252,18 @@ def test_nothing_is_deleted_before_it_is_released(open_log: OpenLog, clock: Cloc
     assert {INSTANCES: 1} == log.earliest()
 
 
+def test_what_was_released_stays_so(open_log: OpenLog, clock: Clock) -> None:
+    """A later word of a lower place takes nothing back."""
+    log = open_log(retention_hours=1.0)
+    log.append(values(5))
+    log.release({INSTANCES: 5})
+    log.release({INSTANCES: 2})
+    clock.seconds += 2 * HOUR_SECONDS
+    log.release({})
+
+    assert {INSTANCES: 5} == log.earliest()
+
+
 def test_retention_by_age_deletes_what_is_old_and_released(open_log: OpenLog, clock: Clock) -> None:
     """Neither what is young nor what is not released."""
     log = open_log(retention_hours=1.0)
