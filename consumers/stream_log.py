@@ -221,10 +221,7 @@ class StreamLog:
             while num_bytes < _FETCH_BYTES and (some := cursor.fetchmany(_ROWS_AT_ONCE)):
                 rows += some
                 num_bytes += sum(
-                    [
-                        len(key or b"") + len(headers) + len(value)
-                        for _, key, headers, value, _ in some
-                    ]
+                    [len(row[2]) + len(row[3]) + (len(row[1]) if row[1] else 0) for row in some]
                 )
         if not rows:
             return None

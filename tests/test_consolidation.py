@@ -220,13 +220,15 @@ def test_without_consolidation_the_student_becomes_the_teacher() -> None:
 
 @pytest.mark.parametrize("kind", ["ema", "spatial", "spatial_temporal"])
 def test_the_retained_share_is_what_a_moving_teacher_shows(kind: str) -> None:
-    """From a teacher of ones towards students of zeros, what is left is the share retained."""
+    """From ones towards zeros, what is left is the share retained; of statistics, exactly that."""
     config = ConsolidationConfig(kind=kind, keep_probability=0.4)  # type: ignore[arg-type] # parametrised
     plan = plan_consolidations(config, epochs=40)
     teacher, student = build_tiny_cnn(1), build_tiny_cnn(1)
     for one, zero in zip(teacher.parameters(), student.parameters(), strict=True):
         nn.init.ones_(one)
         nn.init.zeros_(zero)
+    nn.init.ones_(teacher.norm.running_mean)
+    nn.init.zeros_(student.norm.running_mean)
     for epoch in range(1, 41):
         consolidate_after_epoch(epoch, plan, teacher=teacher, student=student, draws=DRAWS)
 
@@ -235,6 +237,7 @@ def test_the_retained_share_is_what_a_moving_teacher_shows(kind: str) -> None:
     assert float(flat.mean()) == pytest.approx(
         retained_share(plan, sizes=sizes, draws=DRAWS), abs=1e-6
     )
+    assert teacher.norm.running_mean.tolist() == pytest.approx([config.retain] * 4)
 
 
 @pytest.mark.parametrize(
