@@ -1,5 +1,7 @@
 """The process: starts up in order, watches its threads, ends in order within one deadline."""
 
+import logging
+import os
 import signal
 import threading
 import time
@@ -48,6 +50,8 @@ class Service:
     def run(self) -> ExitCode:
         """Serve until a signal or a dead thread; return the code to exit with.
 
+        Does not return, but ends the process, if a thread has not ended by the deadline.
+
         Raises:
             TeacherdError: It could not start.
         """
@@ -64,7 +68,16 @@ class Service:
             finally:
                 endpoints.close()
         self._log.info("stopped", exit_code=int(self._exit_code))
+        if self._has_threads:
+            # An interpreter that ends in order takes torch away from under a thread that computes,
+            # and aborts; it also waits for the threads of pools, however long they take.
+            logging.shutdown()
+            os._exit(self._exit_code)
         return self._exit_code
+
+    @property
+    def _has_threads(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, endpoints: Endpoints) -> None:
         assembly = Assembly(self._config, metrics=self._metrics, board=self._board, stop=self._stop)
@@ -79,7 +92,7 @@ class Service:
             self._shutdown()
         finally:
             self._stop.set()
-            if not any(thread.is_alive() for thread in self._threads):
+            if not self._has_threads:
                 assembly.close()
 
     def _watch(self, assembly: Assembly, endpoints: Endpoints) -> None:

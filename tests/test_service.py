@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from assemblies import feature_records, make_bench
 from base_models import untrained_base
+from daemon_process import DaemonProcess
 from forked_daemon import ForkedDaemon
 
 from teacherd.daemon.config import Config
@@ -57,6 +58,30 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert service._threads[0].is_alive()
 
     hung.set()
+
+
+@pytest.mark.slow
+def test_a_step_that_outlasts_the_deadline_does_not_spoil_the_exit_code(tmp_path: Path) -> None:
+    """0 and no abort, with torch in the middle of a step: the next start makes up for it."""
+    bench = make_bench(
+        tmp_path,
+        process={"state_directory": str(tmp_path / "state"), "shutdown_seconds": 0.001},
+        tasks={"instances": 400, "min_instances": 1},
+        learning={"batch_size": 400, "epochs": 1000},
+        endpoints={"port": 0},
+        logging={"format": "json"},
+        model={"base": str(untrained_base(tmp_path, name="wide", width=2048, depth=3))},
+    )
+    bench.append(feature_records(400))
+    daemon = DaemonProcess(tmp_path, bench.settings)
+    try:
+        daemon.start()
+        daemon.wait_until(lambda: daemon.status().get("task", {}).get("steps_done", 0) > 0)
+        code = daemon.stop()
+    finally:
+        daemon.close()
+
+    assert ExitCode.OK == code
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,17 @@ def digits_base(directory: Path) -> Path:
 
 
 def untrained_base(
-    directory: Path, *, name: str = "base", seed: int = 0, classes: tuple[str, ...] = CLASSES
+    directory: Path,
+    *,
+    name: str = "base",
+    seed: int = 0,
+    classes: tuple[str, ...] = CLASSES,
+    width: int = 4,
+    depth: int = 1,
 ) -> Path:
     """Make a base model of four features below a directory; the seed is its identity."""
     architecture = BackboneConfig(
-        name="mlp", input_shape=(NUM_FEATURES,), arguments={"width": 4, "depth": 1}
+        name="mlp", input_shape=(NUM_FEATURES,), arguments={"width": width, "depth": depth}
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
