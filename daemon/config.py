@@ -149,7 +149,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             [Problem("--config", f"{path}: {error.strerror}; name a file that can be read")]
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # ValueError is what a date such as 2026-13-01 raises, or bytes that are no UTF-8.
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError([Problem("--config", f"{path} is no YAML: {error}")]) from error
     if raw is None:
         return {}

@@ -5,6 +5,7 @@ this module adds what it lacks: unknown keys, more than one broken rule per sect
 """
 
 import difflib
+import math
 import os
 import types
 import typing
@@ -106,14 +107,18 @@ def keys_of(config_type: type, prefix: str = "") -> list[str]:
 def _scalar(text: str, key: str, origin: str) -> object:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError(
             [Problem(key, f"{text!r} is no YAML value; put quotes around it")], origin=origin
         ) from error
 
 
 def _remove_misfits(config_type: type, data: dict[str, Any], prefix: str) -> list[Problem]:
-    """Take out what pydantic would pass over: unknown keys, and yes/no given for a number."""
+    """Take out what pydantic would pass over.
+
+    That is unknown keys, yes/no given for a number, and .nan and .inf, which no setting can mean:
+    NaN would pass every rule of a section, because no comparison with it holds.
+    """
     problems = []
     known = _fields(config_type)
     for key in list(data):
@@ -130,6 +135,9 @@ def _remove_misfits(config_type: type, data: dict[str, Any], prefix: str) -> lis
             problems += _remove_misfits(section, value, f"{dotted}.")
         elif isinstance(value, bool) and not _takes(known[key], bool):
             problems.append(Problem(dotted, f"{value} is no {_name(known[key])}; write one"))
+            del data[key]
+        elif isinstance(value, float) and not math.isfinite(value):
+            problems.append(Problem(dotted, f"{value}: must be finite; write a number"))
             del data[key]
     return problems
 

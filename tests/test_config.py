@@ -130,7 +130,12 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("- a list", "holds a list"), ("a: [", "is no YAML"), ("\xff\xfe", "is no YAML")],
+    [
+        ("- a list", "holds a list"),
+        ("a: [", "is no YAML"),
+        ("\xff\xfe", "is no YAML"),
+        ("a: 2026-13-01", "is no YAML"),
+    ],
 )
 def test_a_file_that_is_no_configuration_is_told(tmp_path: Path, content: str, told: str) -> None:
     """The message names the file and what is wrong with it."""

@@ -162,7 +162,9 @@ def test_a_key_can_be_set_in_an_empty_section() -> None:
     assert {"kitchen": {"lights": False, "name": "galley"}} == raw
 
 
-@pytest.mark.parametrize("value", ["[1", "{a", "'", "a: b: c", "!!python/name:os.system"])
+@pytest.mark.parametrize(
+    "value", ["[1", "{a", "'", "a: b: c", "!!python/name:os.system", "2026-13-01"]
+)
 def test_a_value_that_is_no_yaml_is_refused(value: str) -> None:
     """By flag and by environment, with key and value, and without a traceback."""
     with pytest.raises(ConfigurationError, match=r"rooms: .*is no YAML value"):
@@ -220,3 +222,12 @@ def test_keys_are_listed_with_their_dots() -> None:
         "rooms",
     ]
     assert expected == keys_of(House)
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
+    """NaN would pass every rule that compares, and nothing can be set to it on purpose."""
+    raw: dict[str, Any] = {}
+    overlay_assignments(raw, [f"kitchen.oven.degrees={value}"])
+
+    assert "must be finite" in problems(raw)["kitchen.oven.degrees"]
