@@ -1,5 +1,6 @@
 """The intake thread: owns the source, turns records into instances, fills the task buffer."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -95,7 +96,9 @@ class Intake:
             while not self._stop.is_set():
                 self._board.beat("intake")
                 self._turn()
-            self._forward_releases()
+            # A source that is away now deletes nothing; the next run releases the same again.
+            with contextlib.suppress(SourceError):
+                self._forward_releases()
         finally:
             self._decoder.close()
             self._dead_letters.close()

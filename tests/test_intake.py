@@ -1,5 +1,6 @@
 """The intake thread: nothing polled is dropped, bad records are set aside, a full buffer pauses."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ class FailingSource:
         self.failures_before = 0
         self.failures_after = 0
         self.is_paused = False
+        self.is_gone = False
         self.released: list[Mapping[Partition, int]] = []
 
     def poll(self, max_records: int, timeout_seconds: float) -> RecordBatch | None:
@@ -74,6 +76,8 @@ class FailingSource:
     def release(self, positions: Mapping[Partition, int]) -> None:
         """Note it and pass on."""
         self.released.append(positions)
+        if self.is_gone:
+            raise SourceError("gone")
         self._log.release(positions)
 
     def lag(self) -> Mapping[Partition, Lag]:
@@ -222,6 +226,19 @@ def test_releases_reach_the_source_in_its_own_thread(make_setup: MakeSetup) -> N
     setup.turn(1)
 
     assert [{PARTITION: 3}] == setup.source.released
+
+
+def test_a_source_that_is_away_at_the_end_does_not_spoil_it(make_setup: MakeSetup) -> None:
+    """What is not released now is released after the next task: the end is in order."""
+    setup = make_setup(instances=8)
+    setup.source.is_gone = True
+    setup.intake.release({PARTITION: 3})
+    setup.stop.set()
+    setup.intake.run()
+
+    assert [{PARTITION: 3}] == setup.source.released
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        setup.source.lag()
 
 
 def test_lag_and_buffer_are_exported(make_setup: MakeSetup) -> None:
