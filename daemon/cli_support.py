@@ -63,7 +63,9 @@ def print_table(
     if not rows:
         typer.echo(f"{title}: {if_empty}")
         return
-    table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a checksum cut short is of no use
     for row in rows:
         table.add_row(*(Text(word(cell)) for cell in row))
     _print_titled(title, table)
@@ -72,10 +74,12 @@ def print_table(
 def print_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
     """Print names and values for a person; those that have no value are left out."""
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in facts:
         text = word(value, name=name)
         if text:
-            table.add_row(name, Text(text))
+            table.add_row(Text(printable(name)), Text(text))
     _print_titled(title, table)
 
 

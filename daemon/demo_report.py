@@ -137,7 +137,9 @@ def build_table(result: DemoResult) -> RenderableType:
             f"{result.task_instances} instances",
             style="bold",
         ),
+        "",
         table,
+        "",
         Text(
             "Accuracy on held-out instances, drifted and as they were before.\n"
             "Forgetting: accuracy lost on the base model's own training data, in points.\n"

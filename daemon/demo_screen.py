@@ -87,7 +87,7 @@ class DemoScreen:
             _seconds(sample.freshness_seconds),
             _note("age of the newest instance learned"),
         )
-        return Group(facts, self._accuracies(sample))
+        return Group(facts, "", self._accuracies(sample))
 
     def _bar(self, sample: Sample) -> ProgressBar:
         return ProgressBar(total=len(self._stream.stream), completed=sample.instances, width=30)

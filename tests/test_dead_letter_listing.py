@@ -1,0 +1,105 @@
+"""What the dead-letters verbs do to a stream log, and to what is none."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from records import INSTANCES
+
+from teacherd.consumers.dead_letters import DeadLetter
+from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
+from teacherd.daemon.dead_letter_listing import list_letters, requeue_letters
+from teacherd.daemon.errors import UnavailableError, UsageError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StreamLogConfig:
+    """Return a stream log with the letters 1 to 4, at offsets 11 to 14."""
+    config = StreamLogConfig(path=str(tmp_path / "stream.db"))
+    with closing(StreamLogDeadLetters(config)) as letters:
+        letters.add(
+            [
+                DeadLetter(
+                    origin=INSTANCES,
+                    offset=10 + number,
+                    key=b"key",
+                    headers=(("label", b"?"),),
+                    value=bytes(number),
+                    stage="decoding",
+                    reason="malformed",
+                    message="is none",
+                    timestamp_ms=1_000 * number,
+                )
+                for number in range(1, 5)
+            ]
+        )
+    return config
+
+
+def offsets(config: StreamLogConfig, *, limit: int = 100, after: int = 0) -> list[int]:
+    """Return the offsets of the letters that are listed."""
+    return [row["offset"] for row in list_letters(config, limit=limit, after=after)]
+
+
+def test_letters_are_listed_in_parts(config: StreamLogConfig) -> None:
+    """At most so many, after the last number seen."""
+    assert [11, 12, 13, 14] == offsets(config)
+    assert [11, 12] == offsets(config, limit=2)
+    assert [13] == offsets(config, limit=1, after=2)
+    assert [] == offsets(config, after=4)
+
+
+def test_a_letter_is_listed_without_its_payload(config: StreamLogConfig) -> None:
+    """Where it came from, why it was refused, when, and how large it is."""
+    assert {
+        "number": 3,
+        "topic": "instances",
+        "partition": 0,
+        "offset": 13,
+        "reason": "malformed",
+        "message": "is none",
+        "bytes": 3,
+        "at": "1970-01-01T00:00:03.000+00:00",
+    } == list_letters(config, limit=1, after=2)[0]
+
+
+def test_requeued_letters_are_records_again(config: StreamLogConfig) -> None:
+    """Untouched, at the end of the stream, and no more listed."""
+    assert 2 == requeue_letters(config, [2, 4, 4, 99])
+    with closing(StreamLog(config)) as log:
+        batch = log.poll(10, 0.0)
+
+    assert [11, 13] == offsets(config)
+    assert [bytes(2), bytes(4)] == [record.value for record in batch or ()]
+    assert 2 == requeue_letters(config, None)
+    assert [] == offsets(config)
+
+
+def test_a_file_that_is_no_stream_log_is_named(tmp_path: Path) -> None:
+    """And left as it is."""
+    path = tmp_path / "notes.txt"
+    path.write_text("of something else " * 100)
+    with pytest.raises(UsageError, match=r"notes\.txt"):
+        list_letters(StreamLogConfig(path=str(path)), limit=1, after=0)
+
+    assert "of something else " * 100 == path.read_text()
+
+
+def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
+    """Whoever mistypes a path gets no empty list."""
+    config = StreamLogConfig(path=str(tmp_path / "stream.db"))
+    with pytest.raises(UsageError, match="is not there"):
+        requeue_letters(config, None)
+
+    assert not Path(config.path).exists()
+
+
+def test_a_log_that_fails_for_now_may_be_tried_again(config: StreamLogConfig) -> None:
+    """A lost table stands for any trouble that SQLite has while it reads."""
+    with closing(sqlite3.connect(config.path)) as connection:
+        connection.execute("ALTER TABLE dead_letters RENAME TO elsewhere")
+        connection.commit()
+    with pytest.raises((UnavailableError, UsageError), match=r"stream\.db"):
+        list_letters(config, limit=1, after=0)
