@@ -6,7 +6,7 @@ from typing import Any
 from teacherd.daemon.entries import Config, Entry, Runtime
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage, LineageError
-from teacherd.daemon.lineage_log import LineageLog, LoggedEntry, Pin
+from teacherd.daemon.lineage_log import LineageLog, Pin
 
 
 class Journal:
@@ -19,7 +19,7 @@ class Journal:
     def __init__(self, log: LineageLog) -> None:
         self._log = log
         self.lineage = Lineage()
-        for logged in log.entries:
+        for logged in log.take_entries():
             try:
                 self.lineage.apply(logged.entry)
             except LineageError as error:
@@ -34,11 +34,6 @@ class Journal:
     def pin(self) -> Pin:
         """Where the log ends now."""
         return self._log.pin
-
-    @property
-    def entries(self) -> list[LoggedEntry]:
-        """All entries so far."""
-        return self._log.entries
 
     def contains(self, pin: Pin) -> bool:
         """Tell whether the log at the pin is the beginning of this one."""

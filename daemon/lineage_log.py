@@ -78,7 +78,7 @@ class LineageLog:
         except OSError as error:
             raise StateError(path, f"cannot be opened: {error.strerror}") from error
         content = _read(data)
-        self.entries = content.entries
+        self._read = content.entries
         self._chains = content.chains
         self._size = content.num_bytes
         if self._size < len(data):
@@ -87,19 +87,27 @@ class LineageLog:
     @property
     def pin(self) -> Pin:
         """Where the log ends now."""
-        return Pin(len(self.entries), self._chains[-1])
+        return Pin(self._num_entries, self._chains[-1])
+
+    def take_entries(self) -> list[LoggedEntry]:
+        """Return, once, what the log held when it was opened.
+
+        No entry is kept: they would grow for as long as the lineage lives.
+        """
+        entries, self._read = self._read, []
+        return entries
 
     def contains(self, pin: Pin) -> bool:
         """Tell whether this log, as it was at the pin, is the beginning of what it is now."""
         return pin.num_entries < len(self._chains) and self._chains[pin.num_entries] == pin.chain
 
-    def append(self, entry: Entry) -> LoggedEntry:
+    def append(self, entry: Entry) -> None:
         """Add one entry; when this returns, it has reached the disk.
 
         Raises:
             StateError: It has not; the log is as it was.
         """
-        logged = LoggedEntry(len(self.entries), self._now(), entry)
+        logged = LoggedEntry(self._num_entries, self._now(), entry)
         body = _canonical(logged)
         chain = _chain(self._chains[-1], body)
         line = f'{body[:-1]},"chain":"{chain}"}}\n'.encode()
@@ -120,17 +128,19 @@ class LineageLog:
         failpoint(f"{kind}.appended")
         self._size += len(line)
         self._chains.append(chain)
-        self.entries.append(logged)
-        return logged
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
 
+    @property
+    def _num_entries(self) -> int:
+        return len(self._chains) - 1
+
     def _cut_torn_tail(self, data: bytes, pinned: int) -> None:
-        line_number = len(self.entries) + 1
+        line_number = self._num_entries + 1
         is_last = b"\n" not in data[self._size :].rstrip(b"\n")
-        if not is_last or data.endswith(b"\n") or len(self.entries) < pinned:
+        if not is_last or data.endswith(b"\n") or self._num_entries < pinned:
             raise StateError(
                 self.path,
                 f"line {line_number} is damaged, and it is no torn last line: restore the state "

@@ -11,7 +11,7 @@ from teacherd.daemon.entries import Config, Entry, Open, Outcome, Plan, Publish,
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage import LineageError
-from teacherd.daemon.lineage_log import LineageLog
+from teacherd.daemon.lineage_log import LineageLog, read_lineage_log
 
 OPEN = Open(lineage="a1", seed=7, sha256="00", classes=("cat", "dog"))
 PLAN = Plan(
@@ -55,9 +55,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def entries(path: Path) -> list[Entry]:
     """Return what the disk holds."""
-    journal = open_journal(path)
-    journal.close()
-    return [logged.entry for logged in journal.entries]
+    return [logged.entry for logged in read_lineage_log(path)]
 
 
 def test_a_journal_without_entries_is_new(tmp_path: Path) -> None:

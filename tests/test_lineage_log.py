@@ -56,7 +56,7 @@ def test_entries_come_back_as_they_were_appended(tmp_path: Path) -> None:
     write_all(tmp_path / "log")
 
     log = open_log(tmp_path / "log")
-    read = [logged.entry for logged in log.entries]
+    read = [logged.entry for logged in log.take_entries()]
     log.close()
 
     assert ENTRIES == read
@@ -101,7 +101,7 @@ def test_every_torn_last_line_is_cut_off(tmp_path: Path) -> None:
         log = open_log(tmp_path / "log")
         log.close()
 
-        assert ENTRIES[:-1] == [logged.entry for logged in log.entries]
+        assert ENTRIES[:-1] == [logged.entry for logged in log.take_entries()]
         assert last_line == (tmp_path / "log").stat().st_size
 
 
@@ -157,8 +157,11 @@ def test_appending_goes_on_after_reading(tmp_path: Path) -> None:
     again = open_log(tmp_path / "log")
     again.close()
 
-    assert [*ENTRIES, Publish(version=0)] == [logged.entry for logged in again.entries]
-    assert list(range(7)) == [logged.sequence for logged in again.entries]
+    read = again.take_entries()
+
+    assert [*ENTRIES, Publish(version=0)] == [logged.entry for logged in read]
+    assert list(range(7)) == [logged.sequence for logged in read]
+    assert [] == again.take_entries()
 
 
 def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

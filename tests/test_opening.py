@@ -12,8 +12,9 @@ from lineages import NOW, accept_task, next_plan, open_state, write_next_version
 from teacherd.daemon.config import ModelConfig
 from teacherd.daemon.entries import Open, Outcome, Publish
 from teacherd.daemon.errors import ConfigurationError, ExitCode, StateError
+from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.opening import load_base, load_head, open_lineage
-from teacherd.daemon.state_directory import StateDirectory
+from teacherd.daemon.state_directory import LINEAGE_LOG, StateDirectory
 from teacherd.models.artifact import load_artifact, read_manifest, version_folder
 
 CPU = torch.device("cpu")
@@ -53,11 +54,13 @@ def test_the_base_becomes_version_0_and_is_served(state: StateDirectory, base: M
     open_lineage(base, state, seed=7, now=NOW)
     opening = state.journal.lineage.opening
 
+    log = state.versions.root.parent / LINEAGE_LOG
+
     assert opening is not None
     assert (7, CLASSES) == (opening.seed, opening.classes)
     assert read_manifest(Path(base.base)).weights_sha256 == opening.sha256
     assert opening.lineage == load_artifact(version_folder(state.versions.root, 0)).manifest.lineage
-    assert [Open, Publish] == [type(logged.entry) for logged in state.journal.entries]
+    assert [Open, Publish] == [type(logged.entry) for logged in read_lineage_log(log)]
     assert 0 == served(state)
 
 
