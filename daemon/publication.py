@@ -103,7 +103,7 @@ class VersionStore:
         """Remove what a crash left that no entry names, and return what it was.
 
         Raises:
-            StateError: The disk refused.
+            StateError: The disk refused, or there are versions of a lineage whose log is lost.
         """
         try:
             leftovers = remove_temporaries(self.root) + remove_temporaries(self.root / VERSIONS)
@@ -111,6 +111,13 @@ class VersionStore:
             raise StateError(self.root, f"cannot be tidied up: {error.strerror}") from error
         known = {version_folder(self.root, version) for version in lineage.versions}
         unnamed = [path for path in (self.root / VERSIONS).iterdir() if path not in known]
+        # A first start that was cut short leaves version 0 and no other.
+        if lineage.opening is None and set(unnamed) - {version_folder(self.root, 0)}:
+            raise StateError(
+                self.root,
+                "holds versions, but the lineage log beside it is empty: restore the log from a "
+                "backup, or name another process.state_directory",
+            )
         for path in unnamed:
             self._remove(path)
         return [path.name for path in leftovers + unnamed]

@@ -1,5 +1,6 @@
 """A state directory: opened whole and mended, or refused and left as it is."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,17 @@ def test_a_log_without_what_a_checkpoint_relies_on_is_refused(directory: Path) -
     assert {"public/versions/000000/manifest.json", "public/versions/000001/manifest.json"} < set(
         contents(directory)
     )
+
+
+def test_versions_without_their_log_are_refused_and_kept(directory: Path) -> None:
+    """A lost log must not cost the versions as well, though nothing in it names them."""
+    shutil.rmtree(directory / "checkpoints")
+    (directory / "lineage.log").unlink()
+    before = {name for name in contents(directory) if name.startswith("public/")}
+    with pytest.raises(StateError, match="the lineage log beside it is empty"):
+        open_state(directory)
+
+    assert before == {name for name in contents(directory) if name.startswith("public/")}
 
 
 def test_another_lineages_log_is_refused(directory: Path, tmp_path: Path) -> None:
