@@ -108,11 +108,11 @@ def remove_temporaries(directory: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder."""
+    """Remove a file or a whole folder; a file that has gone meanwhile is as good as removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -71,7 +71,7 @@ def _make(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".tmp-probe"
         probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # another process that starts may have been faster
+        probe.unlink(missing_ok=True)  # whoever holds the directory may have tidied it up
     except OSError as error:
         problem = Problem(
             "process.state_directory",

@@ -11,6 +11,7 @@ import pytest
 from teacherd.daemon.durable import (
     FAILPOINT_VARIABLE,
     Failpoints,
+    remove,
     remove_temporaries,
     write_file,
     write_folder,
@@ -118,3 +119,10 @@ def _reach_catching_signal(armed: Failpoints) -> None:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         raise SystemExit(os.WTERMSIG(status))
+
+
+def test_what_has_gone_meanwhile_counts_as_removed(tmp_path: Path) -> None:
+    """A second daemon that starts makes and removes its probe while the first one tidies up."""
+    remove(tmp_path / ".tmp-probe")
+
+    assert [] == list(tmp_path.iterdir())
