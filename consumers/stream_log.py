@@ -11,12 +11,13 @@ from pathlib import Path
 from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.record import NewRecord, OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import Lag, RecordsLostError
+from teacherd.consumers.source import Lag, RecordsLostError, SourceError
 from teacherd.consumers.stream_log_file import (
     FIRST_OFFSET,
     open_stream_log,
     source_errors,
     transaction,
+    without_waiting,
 )
 
 _WAIT_SECONDS = 0.02
@@ -251,13 +252,23 @@ class StreamLog:
         """Delete one batch of what is released and too old or too much; go on while there is."""
         if self._monotonic() < self._next_retention:
             return
-        with source_errors(self._path), transaction(self._connection):
+        try:
+            is_done = self._delete_once()
+        except SourceError:
+            # A producer holds the lock, or the disk is full: reading goes on, deleting can wait.
+            is_done = True
+        if is_done:
+            self._next_retention = self._monotonic() + _RETENTION_INTERVAL_SECONDS
+
+    def _delete_once(self) -> bool:
+        """Delete one batch without waiting for the write lock; return whether there is no more."""
+        connection = self._connection
+        with source_errors(self._path), without_waiting(connection), transaction(connection):
             end = self._end_of_deletion()
-            if end is None:
-                self._next_retention = self._monotonic() + _RETENTION_INTERVAL_SECONDS
-                return
-            self._connection.execute("DELETE FROM records WHERE offset < ?", (end,))
-            self._connection.execute("UPDATE log SET deleted_below = ?", (end,))
+            if end is not None:
+                connection.execute("DELETE FROM records WHERE offset < ?", (end,))
+                connection.execute("UPDATE log SET deleted_below = ?", (end,))
+        return end is None
 
     def _end_of_deletion(self) -> int | None:
         """Return below which offset to delete now; None if nothing is too old or too much."""

@@ -110,6 +110,16 @@ def source_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def without_waiting(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let statements fail at once where another process holds the lock."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Hold the write lock from the start, so that it never has to be upgraded in between."""
     connection.execute("BEGIN IMMEDIATE")

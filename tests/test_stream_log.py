@@ -322,6 +322,30 @@ def test_retention_works_in_small_transactions_until_it_is_done(
     assert {INSTANCES: 1201} == log.earliest()
 
 
+def test_reading_goes_on_while_a_producer_keeps_retention_waiting(
+    open_log: OpenLog, clock: Clock, tmp_path: Path
+) -> None:
+    """Deleting never waits for the write lock: it is tried again later."""
+    log = open_log(retention_hours=1.0)
+    log.append(values(10))
+    poll_all(log)
+    clock.sleep(2 * HOUR_SECONDS)
+    log.append(values(3, start=10))
+    producer = sqlite3.connect(tmp_path / "stream.db", isolation_level=None)
+    producer.execute("BEGIN IMMEDIATE")
+    log.release({INSTANCES: 11})
+
+    assert 3 == len(poll_all(log))
+    assert 1 == log.earliest()[INSTANCES]
+
+    producer.execute("ROLLBACK")
+    producer.close()
+    clock.sleep(60.0)
+    poll_all(log)
+
+    assert 11 == log.earliest()[INSTANCES]
+
+
 def test_offsets_are_never_used_again(open_log: OpenLog, clock: Clock) -> None:
     """Not even when every row is gone and the log was opened anew."""
     log = open_log(retention_hours=1.0)
