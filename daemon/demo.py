@@ -150,7 +150,7 @@ class Demo:
         arguments = ["produce", data, "--config", str(self._config_path), "--rate", f"{rate:.3f}"]
         producer = self._start(stack, "producer", arguments)
         with DemoScreen(stream, drift=self._drift) as screen:
-            for sample in self._samples_until_learned(url):
+            for sample in self._samples_until_learned(url, len(stream.stream)):
                 screen.show(sample)
                 for process in (daemon, client):
                     process.require_running()
@@ -188,8 +188,8 @@ class Demo:
             time.sleep(_POLL_SECONDS)
         raise UnavailableError(f"the daemon does not start, see {self._out / 'daemon.log'}")
 
-    def _samples_until_learned(self, url: str) -> Iterator[Sample]:
-        """Sample the daemon until every task is decided.
+    def _samples_until_learned(self, url: str, num_instances: int) -> Iterator[Sample]:
+        """Sample the daemon until every task is decided, and its intake has told so, too.
 
         Yields:
             The newest sample; while the daemon does not answer, the one before again.
@@ -198,7 +198,7 @@ class Demo:
             UnavailableError: Nothing moves any more.
         """
         started = last_change = time.monotonic()
-        while not self._samples or self._samples[-1].tasks < NUM_TASKS:
+        while _progress(self._samples) != (num_instances, NUM_TASKS):
             time.sleep(_POLL_SECONDS)
             now = time.monotonic()
             before = _progress(self._samples)
