@@ -37,7 +37,6 @@ from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.stream_opening import open_stream
 from teacherd.models.artifact import LoadedTeacher, Manifest
 from teacherd.models.learner import Learner, LearnerConfig
-from teacherd.models.task import Schedule
 
 
 class Assembly:
@@ -140,11 +139,7 @@ class Assembly:
         )
         opening = state.journal.lineage.opening
         assert opening is not None, "the lineage was opened above"
-        schedule = Schedule(
-            seed=opening.seed,
-            epochs=settings.epochs,
-            learning_rate=settings.optimizer.learning_rate,
-        )
+        schedule = settings.schedule(opening.seed)
         return Learning(
             config.checkpoints,
             template=manifest,

@@ -12,7 +12,7 @@ from teacherd.models.artifact import load_artifact
 from teacherd.models.evaluation import evaluate
 from teacherd.models.learner import Learner, LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
-from teacherd.models.task import Schedule, Task
+from teacherd.models.task import Task
 
 _CPU = torch.device("cpu")
 
@@ -73,9 +73,7 @@ def learn_stream(
 ) -> Course:
     """Learn the stream task by task, as the daemon does, and measure the teacher after each."""
     learner = Learner(config, teacher=network, preprocessing=preprocessing, sigma=None, device=_CPU)
-    schedule = Schedule(
-        seed=seed, epochs=config.epochs, learning_rate=config.optimizer.learning_rate
-    )
+    schedule = config.schedule(seed)
     base = _accuracies(stream, learner.teacher, preprocessing)
     after_tasks = []
     for number in range(1, NUM_TASKS + 1):

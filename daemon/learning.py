@@ -106,9 +106,15 @@ class Learning:
 
     def resume(self, plan: Plan, task: BufferedTask, state: Mapping[str, Any] | None) -> None:
         """Take up a plan that has no outcome yet, from a checkpoint inside it if there is one."""
-        self._begin(plan, task)
+        self._begin(plan, task, age_seconds=0.0)
         if state is not None:
-            self._learner.load_state_dict(state)
+            try:
+                self._learner.load_state_dict(state)
+            except (KeyError, ValueError) as error:
+                # Of another version of teacherd: the plan says all that is needed to begin again.
+                self._log.warning("checkpoint_unfit", task=plan.task, error=str(error))
+                self._learner.discard()
+                self._begin(plan, task, age_seconds=0.0)
         self._log.info("task_resumed", task=plan.task, step=self._learner.num_steps_done)
 
     def reconfigure(self, deciding: DecidingConfig, checkpoints: CheckpointConfig) -> None:
@@ -119,10 +125,10 @@ class Learning:
         """Learn until told to stop; leave a checkpoint."""
         while self.tick():
             self._observation.beat("learning")
-        if self._running is None:
-            self._checkpoint()
-        else:
+        if self.is_busy:
             self._checkpoint_inside()
+        else:
+            self._checkpoint()
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
@@ -130,8 +136,9 @@ class Learning:
             self._take_reconfigurations()
             cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
             if cause is not None and not self._stop.is_set():
+                age_seconds = self._buffer.oldest_age_seconds
                 task = self._buffer.cut(cause)
-                self._begin(self._plan(task), task)
+                self._begin(self._plan(task), task, age_seconds=age_seconds)
         elif self._step():
             self._checkpoint_if_due()
         return not self._stop.is_set()
@@ -149,11 +156,7 @@ class Learning:
                 sigma=self._head_sigma,
                 device=self._device,
             )
-            self._schedule = Schedule(
-                seed=self._schedule.seed,
-                epochs=learning.epochs,
-                learning_rate=learning.optimizer.learning_rate,
-            )
+            self._schedule = learning.schedule(self._schedule.seed)
 
     def _plan(self, task: BufferedTask) -> Plan:
         lineage = self._journal.lineage
@@ -171,13 +174,13 @@ class Learning:
         self._observation.task_planned(plan)
         return plan
 
-    def _begin(self, plan: Plan, task: BufferedTask) -> None:
+    def _begin(self, plan: Plan, task: BufferedTask, *, age_seconds: float) -> None:
         now = self._monotonic()
         self._running = _Running(plan, task, started=now, last_checkpoint=now)
         if plan.num_instances == 0:
             self._close(Outcome(task=plan.task, result="empty"))
             return
-        self._observation.task_begun(plan, int(task.event_times_ms.min()))
+        self._observation.task_begun(plan, age_seconds)
         schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
         self._learner.begin(
             Task(number=plan.task, inputs=task.inputs, labels=task.labels), schedule

@@ -52,9 +52,10 @@ class Observation:
         """A loop has turned."""
         self._board.beat(loop)
 
-    def task_begun(self, plan: Plan, oldest_event_ms: int) -> None:
-        """A task is learned from now on."""
-        self._board.update("task", number=plan.task, oldest_timestamp_ms=oldest_event_ms)
+    def task_begun(self, plan: Plan, age_seconds: float) -> None:
+        """A task is learned from now on, whose first record came so long ago."""
+        arrived_ms = int((self._now() - age_seconds) * 1000)
+        self._board.update("task", number=plan.task, oldest_timestamp_ms=arrived_ms)
 
     def task_planned(self, plan: Plan) -> None:
         """A plan is durable."""

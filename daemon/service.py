@@ -88,7 +88,10 @@ class Service:
             self._start_thread("learning", assembly.learning.run)
             self._state = "ready"
             self._log.info("started")
-            self._watch(assembly, endpoints)
+            try:
+                self._watch(assembly, endpoints)
+            except Exception as error:  # noqa: BLE001 (the threads must be let end all the same)
+                self._fail("main", error)
             self._shutdown()
         finally:
             self._stop.set()

@@ -73,6 +73,10 @@ class LearnerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}: must be at least 1; take {usual}")
 
+    def schedule(self, seed: int) -> Schedule:
+        """Return what a plan decides when nothing else is to be considered."""
+        return Schedule(seed=seed, epochs=self.epochs, learning_rate=self.optimizer.learning_rate)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReport:

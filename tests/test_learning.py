@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from assemblies import Bench, bad_record, feature_records, make_bench
 
 from teacherd.consumers.record import Partition
@@ -174,6 +175,22 @@ def test_a_checkpoint_inside_a_task_that_fails_costs_only_itself(start: Start) -
 
     checkpoints.unlink()
     checkpoints.mkdir()
+    while assembly.learning.is_busy:
+        assembly.learning.tick()
+
+    assert ["accepted"] == [outcome.result for outcome in bench.outcomes()]
+
+
+@pytest.mark.parametrize("state", [{}, {"progress": torch.tensor([9, 9, 9])}])
+def test_a_state_that_does_not_fit_is_not_needed(
+    start: Start, state: dict[str, torch.Tensor]
+) -> None:
+    """The plan is begun again from its first step, as if there had been no checkpoint inside it."""
+    bench, assembly = start(10)
+    assembly.intake.tick()
+    assert assembly._buffer is not None
+    task = assembly._buffer.cut("count")
+    assembly.learning.resume(assembly.learning._plan(task), task, state)
     while assembly.learning.is_busy:
         assembly.learning.tick()
 
