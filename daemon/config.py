@@ -146,8 +146,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
+        hint = "name a file that can be read; an empty one takes every default"
         raise ConfigurationError(
-            [Problem("--config", f"{path}: {error.strerror}; name a file that can be read (an empty one takes every default)")]
+            [Problem("--config", f"{path}: {error.strerror}; {hint}")]
         ) from error
     # ValueError is what a date such as 2026-13-01 raises, or bytes that are no UTF-8.
     except (yaml.YAMLError, ValueError) as error:
