@@ -207,8 +207,12 @@ class Learning:
 
     def _decide(self, report: TaskReport) -> None:
         candidate, student = self._learner.candidate, self._learner.student
+        # Measuring may take longer than any step: each part of it counts as a turn of the loop.
+        self._observation.beat("learning")
         figures = self._figures(report, self._measurement.accuracy(candidate))
+        self._observation.beat("learning")
         student_accuracy = self._measurement.accuracy(student)
+        self._observation.beat("learning")
         verdict = decide(candidate)
         task = self._task.plan.task
         if verdict.result == "held":
