@@ -76,7 +76,7 @@ class Outcome:
     """
 
     task: int
-    result: Literal["accepted", "held", "quarantined", "empty"]
+    result: Literal["accepted", "held", "quarantined", "lost", "empty"]
     reasons: tuple[str, ...] = ()
     version: int | None = None
     sha256: str | None = None
@@ -95,6 +95,25 @@ class Publish:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """A plan once more, under its own number: the same ranges, so no offset is planned twice.
+
+    After `nonfinite` it is the plan in progress, after `request` one that was set aside.
+    """
+
+    task: int
+    attempt: int
+    """2 for the first retry; the plan itself was attempt 1."""
+    head: int
+    """Version that this attempt starts from."""
+    learning_rate: float
+    cause: Literal["nonfinite", "request"]
+    reason: str = ""
+    """What the attempt before came to."""
+    kind: Literal["retry"] = "retry"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Skip:
     """A range that will never be learned because its records are gone."""
 
@@ -107,7 +126,7 @@ class Skip:
 
 
 Entry = Annotated[
-    Open | Config | Runtime | Plan | Outcome | Publish | Skip, Field(discriminator="kind")
+    Open | Config | Runtime | Plan | Outcome | Publish | Retry | Skip, Field(discriminator="kind")
 ]
 
 ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)

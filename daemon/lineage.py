@@ -4,7 +4,8 @@ A fold over the entries, the same while appending and while reading them back, s
 truth exists. It refuses an entry that does not follow from those before it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from teacherd.consumers.record import Partition
 from teacherd.daemon.entries import (
@@ -15,6 +16,7 @@ from teacherd.daemon.entries import (
     Outcome,
     Plan,
     Publish,
+    Retry,
     Runtime,
     Skip,
 )
@@ -35,11 +37,23 @@ class VersionRecord:
     """The task it learned; None for version 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A task that was closed without a version, and could be tried again."""
+
+    plan: Plan
+    """As it was last tried."""
+    result: Literal["held", "quarantined", "lost"]
+    attempt: int
+
+
 class Lineage:
     """The state that follows from the entries applied so far.
 
     head: what the next task starts from. current: what is served, None before the first publish
-    entry. unpublished: accepted and to be served, but a crash came before its publish entry.
+    entry. unfinished: the plan in progress, with head and learning rate of its `attempt`.
+    unpublished: accepted and to be served, but a crash came before its publish entry.
+    set_aside: by number, what a retry entry may take up again.
     """
 
     def __init__(self) -> None:
@@ -51,6 +65,8 @@ class Lineage:
         self.versions: dict[int, VersionRecord] = {}
         self.places: dict[Partition, int] = {}
         self.unfinished: Plan | None = None
+        self.attempt = 1
+        self.set_aside: dict[int, SetAside] = {}
         self.num_tasks = 0
         self.outcomes: dict[str, int] = {}
         self.num_learned = 0
@@ -92,6 +108,8 @@ class Lineage:
                 self._require(entry.version in self.versions, f"publish of {entry.version}")
                 self.current = entry.version
                 self.unpublished = None
+            case Retry():
+                self._apply_retry(entry)
             case Skip():
                 self._apply_skip(entry)
 
@@ -102,7 +120,7 @@ class Lineage:
         for closed in plan.ranges:
             self._require_contiguous(closed)
         self.places |= {_partition(closed): closed.end for closed in plan.ranges}
-        self.unfinished = plan
+        self.unfinished, self.attempt = plan, 1
         self.num_tasks = plan.task
 
     def _apply_outcome(self, outcome: Outcome) -> None:
@@ -119,8 +137,29 @@ class Lineage:
             self.head = outcome.version
             self.unpublished = outcome.version if outcome.should_publish else None
             self.num_learned += plan.num_instances
+        if outcome.result in {"held", "quarantined", "lost"}:
+            self.set_aside[plan.task] = SetAside(plan, outcome.result, self.attempt)
         self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
         self.unfinished = None
+
+    def _apply_retry(self, retry: Retry) -> None:
+        name = f"retry of task {retry.task}"
+        if retry.cause == "nonfinite":
+            plan, attempt = self.unfinished, self.attempt
+            if plan is None or plan.task != retry.task:
+                raise LineageError(f"{name}, which is not in progress")
+        else:
+            self._require(self.unfinished is None, f"{name} before the last one's outcome")
+            aside = self.set_aside.get(retry.task)
+            if aside is None:
+                raise LineageError(f"{name}, which was not set aside")
+            plan, attempt = aside.plan, aside.attempt
+        self._require(retry.attempt == attempt + 1, f"{name} is not attempt {attempt + 1}")
+        self._require(retry.head == self.head, f"{name} starts from {retry.head}, no head")
+        if retry.cause == "request":
+            self.outcomes[self.set_aside.pop(retry.task).result] -= 1
+        self.unfinished = replace(plan, head=retry.head, learning_rate=retry.learning_rate)
+        self.attempt = retry.attempt
 
     def _apply_skip(self, skip: Skip) -> None:
         partition = _partition(skip)

@@ -3,7 +3,7 @@
 import pytest
 
 from teacherd.consumers.record import Partition
-from teacherd.daemon.entries import ClosedRange, Entry, Open, Outcome, Plan, Publish, Skip
+from teacherd.daemon.entries import ClosedRange, Entry, Open, Outcome, Plan, Publish, Retry, Skip
 from teacherd.daemon.lineage import Lineage, LineageError
 
 OPEN = Open(lineage="a1", seed=7, sha256="00", classes=("cat", "dog"))
@@ -31,6 +31,17 @@ def accepted(task: int, version: int) -> Outcome:
     """Return an outcome that makes a version the head."""
     return Outcome(
         task=task, result="accepted", version=version, sha256=f"{version:02}", should_publish=True
+    )
+
+
+def retry(task: int, *, attempt: int = 2, head: int = 0, cause: str = "nonfinite") -> Retry:
+    """Return a retry at half the plan's learning rate."""
+    return Retry(
+        task=task,
+        attempt=attempt,
+        head=head,
+        learning_rate=0.05,
+        cause=cause,  # type: ignore[arg-type]
     )
 
 
@@ -62,7 +73,7 @@ def test_a_plan_without_outcome_is_unfinished() -> None:
     assert 0 == lineage.head
 
 
-@pytest.mark.parametrize("result", ["held", "quarantined", "empty"])
+@pytest.mark.parametrize("result", ["held", "quarantined", "lost", "empty"])
 def test_a_task_that_is_not_accepted_leaves_the_head(result: str) -> None:
     """Its records are decided, the weights are as before."""
     lineage = fold(OPEN, plan(1, 0, 5), Outcome(task=1, result=result))  # type: ignore[arg-type]
@@ -96,6 +107,40 @@ def test_a_skip_lets_the_next_range_begin_later() -> None:
     assert {PARTITION: 12} == lineage.places
 
 
+def test_a_retry_is_the_plan_once_more_with_another_learning_rate() -> None:
+    """Same number and ranges; the places stay, and what follows is one outcome."""
+    lineage = fold(OPEN, plan(1, 0, 5), retry(1))
+
+    assert lineage.unfinished is not None
+    assert (0.05, 2) == (lineage.unfinished.learning_rate, lineage.attempt)
+    assert plan(1, 0, 5).ranges == lineage.unfinished.ranges
+    assert {PARTITION: 5} == lineage.places
+
+    lineage.apply(accepted(1, 1))
+
+    assert ({"accepted": 1}, {}) == (lineage.outcomes, lineage.set_aside)
+
+
+def test_a_task_that_was_set_aside_may_be_tried_again_from_the_head_of_now() -> None:
+    """It counts as what became of it in the end."""
+    held = Outcome(task=1, result="held")
+    lineage = fold(OPEN, plan(1, 0, 5), held, plan(2, 5, 9), accepted(2, 1))
+
+    assert [1] == list(lineage.set_aside)
+
+    lineage.apply(retry(1, head=1, cause="request"))
+
+    assert lineage.unfinished is not None
+    assert (1, 1) == (lineage.unfinished.task, lineage.unfinished.head)
+
+    lineage.apply(accepted(1, 2))
+
+    assert {"accepted": 2, "held": 0} == lineage.outcomes
+    assert 1 == lineage.versions[2].parent
+    assert 9 == lineage.num_learned
+    lineage.apply(plan(3, 9, 12, head=2))
+
+
 @pytest.mark.parametrize(
     ("before", "entry", "reason"),
     [
@@ -110,6 +155,19 @@ def test_a_skip_lets_the_next_range_begin_later() -> None:
         ([OPEN, plan(1, 0, 5)], accepted(2, 1), "no open plan"),
         ([OPEN, plan(1, 0, 5)], accepted(1, 2), "not the next"),
         ([OPEN, plan(1, 0, 5)], Outcome(task=1, result="accepted"), "not the next"),
+        ([OPEN, plan(1, 0, 5)], retry(2), "not in progress"),
+        ([OPEN, plan(1, 0, 5)], retry(1, attempt=3), "is not attempt 2"),
+        ([OPEN, plan(1, 0, 5)], retry(1, cause="request"), "before the last one's outcome"),
+        (
+            [OPEN, plan(1, 0, 5), accepted(1, 1)],
+            retry(1, head=1, cause="request"),
+            "was not set aside",
+        ),
+        (
+            [OPEN, plan(1, 0, 5), Outcome(task=1, result="held")],
+            retry(1, head=1, cause="request"),
+            "starts from 1",
+        ),
         ([OPEN], Publish(version=3), "publish of 3"),
         ([OPEN], Skip(topic="t", partition=0, start=5, end=5, reason="r"), "is empty"),
         (
