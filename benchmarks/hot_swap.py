@@ -26,17 +26,13 @@ import numpy as np
 import torch
 from report import Report, alternate, parse_arguments, progress
 
-from teacherd.models.artifact import (
-    CURRENT,
-    WEIGHTS,
-    CurrentPointer,
-    Manifest,
-    version_folder,
-    write_artifact,
-)
+from teacherd.models.artifact import WEIGHTS, Manifest, version_folder, write_artifact
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.current_pointer import CURRENT, CurrentPointer
+from teacherd.models.design import Design
 from teacherd.models.hot_teacher import HotTeacher, Mode
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.provenance import Provenance
 
 SWAP_EVERY_SECONDS = 1.0
 BATCH_SIZE = 16
@@ -143,18 +139,12 @@ def publish_versions(root: Path, name: str) -> Iterator[None]:
     manifest = write_artifact(
         first,
         build_backbone(architecture, num_classes=NUM_CLASSES),
-        lineage="benchmark",
-        epoch=1,
-        version=1,
-        architecture=architecture,
-        classes=tuple(str(k) for k in range(NUM_CLASSES)),
-        preprocessing=Preprocessing(mean=(0.3,), std=(0.3,), scale=1 / 255),
-        sigma=None,
-        parent=None,
-        tasks=(),
-        verdict={},
-        metrics={},
-        created_at=datetime.now(UTC).isoformat(),
+        Design(
+            architecture=architecture,
+            classes=tuple(str(k) for k in range(NUM_CLASSES)),
+            preprocessing=Preprocessing(mean=(0.3,), std=(0.3,), scale=1 / 255),
+        ),
+        Provenance(lineage="benchmark", version=1, created_at=datetime.now(UTC).isoformat()),
     )
     point(root, manifest)
     return _following_versions(root, manifest)

@@ -17,6 +17,7 @@ from teacherd.daemon.datasets import load_dataset
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.plain_twin import PlainTwin, build_plain_twin
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.design import Design
 from teacherd.models.evaluation import evaluate
 from teacherd.models.preprocessing import Preprocessing
 
@@ -68,9 +69,7 @@ def adopt_network(adoption: Adoption) -> dict[str, Any]:
     manifest = write_base(
         adoption.out,
         network,
-        architecture=architecture,
-        classes=classes,
-        preprocessing=preprocessing,
+        Design(architecture=architecture, classes=classes, preprocessing=preprocessing),
         metrics=metrics,
     )
     return {

@@ -12,8 +12,8 @@ from torch import nn
 from teacherd.daemon.durable import TEMPORARY_PREFIX, remove, sync_directory, write_folder
 from teacherd.daemon.errors import StateError, UsageError
 from teacherd.models.artifact import ArtifactError, Manifest, read_manifest, write_artifact
-from teacherd.models.backbone import BackboneConfig
-from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.design import Design
+from teacherd.models.provenance import Provenance
 
 NO_LINEAGE = ""
 """The lineage of a base model: it gets one when a daemon opens a lineage with it."""
@@ -22,10 +22,8 @@ NO_LINEAGE = ""
 def write_base(
     out: Path,
     network: nn.Module,
+    design: Design,
     *,
-    architecture: BackboneConfig,
-    classes: tuple[str, ...],
-    preprocessing: Preprocessing,
     metrics: Mapping[str, float],
 ) -> Manifest:
     """Write a base model folder; one that is there already is replaced, once the new one is whole.
@@ -35,24 +33,15 @@ def write_base(
         StateError: The disk refused.
     """
     require_place(out)
+    provenance = Provenance(
+        lineage=NO_LINEAGE,
+        verdict={"result": "base"},
+        metrics=metrics,
+        created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
 
     def fill(folder: Path) -> Manifest:
-        return write_artifact(
-            folder,
-            network,
-            lineage=NO_LINEAGE,
-            epoch=1,
-            version=0,
-            architecture=architecture,
-            classes=classes,
-            preprocessing=preprocessing,
-            sigma=None,
-            parent=None,
-            tasks=(),
-            verdict={"result": "base"},
-            metrics=dict(metrics),
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
+        return write_artifact(folder, network, design, provenance)
 
     place = out.resolve()
     fresh = place.with_name(f"{TEMPORARY_PREFIX}{place.name}")

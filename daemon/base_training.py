@@ -17,6 +17,7 @@ from teacherd.daemon.errors import UsageError
 from teacherd.daemon.pretraining import PretrainConfig, PretrainEpoch, pretrain
 from teacherd.models.artifact import Manifest
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.design import Design
 from teacherd.models.evaluation import evaluate
 from teacherd.models.preprocessing import Preprocessing
 
@@ -132,9 +133,7 @@ def train_base(
     return write_base(
         out,
         fresh.cpu(),
-        architecture=architecture,
-        classes=dataset.classes,
-        preprocessing=preprocessing,
+        Design(architecture=architecture, classes=dataset.classes, preprocessing=preprocessing),
         metrics=metrics,
     )
 

@@ -8,8 +8,7 @@ mended from the log.
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -30,6 +29,7 @@ from teacherd.daemon.recovery import closed_range
 from teacherd.daemon.verdict import decide
 from teacherd.models.artifact import Manifest, write_artifact
 from teacherd.models.learner import Learner, NonFiniteError, TaskReport
+from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
 
 _CUT_TIMEOUT_SECONDS = 0.2
@@ -254,26 +254,21 @@ class Learning:
     def _write_version(self, figures: Mapping[str, float]) -> Manifest:
         lineage = self._journal.lineage
         learner = self._learner
-
-        def fill(folder: Path) -> Manifest:
-            return write_artifact(
-                folder,
-                learner.candidate,
-                lineage=lineage.id,
-                epoch=self._template.epoch,
-                version=lineage.next_version,
-                architecture=self._template.architecture,
-                classes=self._template.classes,
-                preprocessing=self._template.preprocessing,
-                sigma=learner.sigma,
-                parent=lineage.head,
-                tasks=(self._task.plan.task,),
-                verdict={"result": "accepted"},
-                metrics=dict(figures),
-                created_at=self._observation.timestamp(),
-            )
-
-        return self._versions.write(lineage.next_version, fill)
+        design = replace(self._template.design, sigma=learner.sigma)
+        provenance = Provenance(
+            lineage=lineage.id,
+            epoch=self._template.epoch,
+            version=lineage.next_version,
+            parent=lineage.head,
+            tasks=(self._task.plan.task,),
+            verdict={"result": "accepted"},
+            metrics=figures,
+            created_at=self._observation.timestamp(),
+        )
+        return self._versions.write(
+            provenance.version,
+            lambda folder: write_artifact(folder, learner.candidate, design, provenance),
+        )
 
     def _figures(self, report: TaskReport, accuracy: Mapping[str, float]) -> dict[str, float]:
         base = self._measurement.base

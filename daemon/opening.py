@@ -17,6 +17,7 @@ from teacherd.models.artifact import (
     load_artifact,
     write_artifact,
 )
+from teacherd.models.provenance import Provenance
 
 
 def open_lineage(config: ModelConfig, state: StateDirectory, *, seed: int, now: str) -> None:
@@ -55,25 +56,15 @@ def _begin(state: StateDirectory, base: LoadedTeacher, *, seed: int, now: str) -
     lineage_id = secrets.token_hex(8)
     manifest = base.manifest
 
-    def fill(folder: Path) -> Manifest:
-        return write_artifact(
-            folder,
-            base.network,
-            lineage=lineage_id,
-            epoch=1,
-            version=0,
-            architecture=manifest.architecture,
-            classes=manifest.classes,
-            preprocessing=manifest.preprocessing,
-            sigma=manifest.sigma,
-            parent=None,
-            tasks=(),
-            verdict={"result": "base"},
-            metrics=manifest.metrics,
-            created_at=now,
-        )
-
-    written = state.versions.write(0, fill)
+    provenance = Provenance(
+        lineage=lineage_id,
+        verdict={"result": "base"},
+        metrics=manifest.metrics,
+        created_at=now,
+    )
+    written = state.versions.write(
+        0, lambda folder: write_artifact(folder, base.network, manifest.design, provenance)
+    )
     state.journal.record(
         Open(
             lineage=lineage_id,

@@ -15,16 +15,14 @@ from teacherd.daemon.durable import (
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
 from teacherd.models.artifact import (
-    CURRENT,
     VERSIONS,
     ArtifactError,
-    CurrentPointer,
     LoadedTeacher,
     Manifest,
     load_artifact,
-    read_current,
     version_folder,
 )
+from teacherd.models.current_pointer import CURRENT, CurrentPointer, read_current
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,26 +1,25 @@
 """The public form of a teacher: what lies in a version's folder, how it is written and verified.
 
-A folder holds `teacher.safetensors` and `manifest.json` and never changes; `current` beside the
-folders says which one is served. That they appear durably and at once is the writer's business.
+A folder holds `teacher.safetensors` and `manifest.json` and never changes. That it appears durably
+and at once is the writer's business.
 """
 
 import dataclasses
 import hashlib
 import json
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import nn
 
 from teacherd.models.backbone import BackboneConfig, NetworkFactory, build_backbone
+from teacherd.models.design import Design
 from teacherd.models.plain_file import PlainFileError, read_plain_file
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.provenance import Provenance
 from teacherd.models.strict_json import StrictJsonError, parse
 from teacherd.models.weights import (
     WeightsError,
@@ -32,11 +31,9 @@ from teacherd.models.weights import (
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "teacher.safetensors"
-CURRENT = "current"
 VERSIONS = "versions"
 
-_LARGEST_MANIFEST_BYTES = 16 * 2**20
-_LARGEST_POINTER_BYTES = 2**16
+LARGEST_MANIFEST_BYTES = 16 * 2**20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -107,24 +104,34 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise ValueError(f"format: {self.format}: must be {FORMAT}; update teacherd")
-        _check_order(self.epoch, self.version)
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes: {self.classes}: must be one or more different names")
-        num_means, num_channels = len(self.preprocessing.mean), self.architecture.input_shape[0]
-        if num_means != num_channels:
-            raise ValueError(
-                f"preprocessing: has {num_means} means: must have one for each of the "
-                f"{num_channels} channels or features of architecture.input_shape"
-            )
-        if self.sigma is not None and not 0 <= self.sigma < math.inf:
-            raise ValueError(f"sigma: {self.sigma}: must be finite and at least 0")
-        _check_sha256("weights_sha256", self.weights_sha256)
+        _ = self.design, self.provenance  # which refuse what they must not hold
+        check_sha256("weights_sha256", self.weights_sha256)
         if self.weights_bytes < 1:
             raise ValueError(f"weights_bytes: {self.weights_bytes}: must be at least 1")
-        for name, value in self.metrics.items():
-            if not math.isfinite(value):
-                raise ValueError(f"metrics.{name}: {value}: must be finite; leave it out")
-        _check_moment(self.created_at)
+
+    @property
+    def design(self) -> Design:
+        """How the network is built and used."""
+        return Design(
+            architecture=self.architecture,
+            classes=self.classes,
+            preprocessing=self.preprocessing,
+            sigma=self.sigma,
+        )
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the version comes from."""
+        return Provenance(
+            lineage=self.lineage,
+            epoch=self.epoch,
+            version=self.version,
+            parent=self.parent,
+            tasks=self.tasks,
+            verdict=self.verdict,
+            metrics=self.metrics,
+            created_at=self.created_at,
+        )
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
@@ -138,60 +145,6 @@ class Manifest:
             StrictJsonError: A key is unknown, missing, ill-typed or holds what it must not.
         """
         return parse(cls, text)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CurrentPointer:
-    """Which version is served: the content of `current`, which is only ever replaced as a whole."""
-
-    epoch: int
-    """Epoch of the version."""
-
-    version: int
-    """Number of the version."""
-
-    folder: str
-    """Where it lies, relative to the folder of `current`."""
-
-    manifest_sha256: str
-    """Hex digest of its manifest.json, which holds the digest of the weights."""
-
-    def __post_init__(self) -> None:
-        _check_order(self.epoch, self.version)
-        path = PurePosixPath(self.folder)
-        is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
-        if not (is_below and self.folder.isascii() and self.folder.isprintable()):
-            raise ValueError(f"folder: {self.folder!r}: must be a relative path that stays below")
-        _check_sha256("manifest_sha256", self.manifest_sha256)
-
-    @classmethod
-    def to(cls, root: Path, manifest: Manifest) -> Self:
-        """Return the pointer to a version whose folder is in its place below the root.
-
-        Raises:
-            ArtifactError: It is not there.
-        """
-        folder = version_folder(root, manifest.version)
-        text = _read_file(folder / MANIFEST, largest_bytes=_LARGEST_MANIFEST_BYTES)
-        return cls(
-            epoch=manifest.epoch,
-            version=manifest.version,
-            folder=folder.relative_to(root).as_posix(),
-            manifest_sha256=hashlib.sha256(text).hexdigest(),
-        )
-
-    def to_bytes(self) -> bytes:
-        """Return the content of `current`."""
-        return (json.dumps(dataclasses.asdict(self)) + "\n").encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Return what the content of `current` says.
-
-        Raises:
-            StrictJsonError: A key is unknown, missing, ill-typed or holds what it must not.
-        """
-        return parse(cls, content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,81 +164,37 @@ def version_folder(root: Path, version: int) -> Path:
 
 
 def write_artifact(
-    folder: Path,
-    network: nn.Module,
-    *,
-    lineage: str,
-    epoch: int,
-    version: int,
-    architecture: BackboneConfig,
-    classes: tuple[str, ...],
-    preprocessing: Preprocessing,
-    sigma: float | None,
-    parent: int | None,
-    tasks: tuple[int, ...],
-    verdict: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    created_at: str,
+    folder: Path, network: nn.Module, design: Design, provenance: Provenance
 ) -> Manifest:
     """Put weights and manifest into an existing, empty folder; not durable by itself.
 
     Raises:
-        ValueError: The manifest would hold what it must not, or the folder is not empty.
+        ValueError: The weights cannot be kept, or the folder is not empty.
         OSError: The disk refused.
     """
     if any(folder.iterdir()):
         raise ValueError(f"folder: {folder}: must be empty; a version is never rewritten")
     weights = serialize_weights(network)
     manifest = Manifest(
-        lineage=lineage,
-        epoch=epoch,
-        version=version,
-        architecture=architecture,
-        classes=classes,
-        preprocessing=preprocessing,
-        sigma=sigma,
+        lineage=provenance.lineage,
+        epoch=provenance.epoch,
+        version=provenance.version,
+        architecture=design.architecture,
+        classes=design.classes,
+        preprocessing=design.preprocessing,
+        sigma=design.sigma,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         weights_bytes=len(weights),
-        parent=parent,
-        tasks=tasks,
-        verdict=dict(verdict),
-        metrics={name: float(value) for name, value in metrics.items()},
-        created_at=created_at,
+        parent=provenance.parent,
+        tasks=provenance.tasks,
+        verdict=dict(provenance.verdict),
+        metrics={name: float(value) for name, value in provenance.metrics.items()},
+        created_at=provenance.created_at,
         torch=torch.__version__,
     )
     (folder / WEIGHTS).write_bytes(weights)
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
-
-
-def read_current(root: Path) -> CurrentPointer:
-    """Return which version is served.
-
-    Raises:
-        ArtifactError: There is no `current`, or it is damaged.
-    """
-    path = root / CURRENT
-    content = _read_file(path, largest_bytes=_LARGEST_POINTER_BYTES)
-    try:
-        return CurrentPointer.from_bytes(content)
-    except StrictJsonError as error:
-        raise ArtifactError(path, "pointer", str(error)) from error
-
-
-def served_folder(root: Path, pointer: CurrentPointer) -> Path:
-    """Return the folder that `current` names.
-
-    Raises:
-        ArtifactError: It lies, by way of a link, outside the root.
-    """
-    folder = root / pointer.folder
-    try:
-        is_inside = folder.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as error:
-        raise ArtifactError(folder, "path", f"leads nowhere: {error}") from error
-    if not is_inside:
-        raise ArtifactError(folder, "path", f"leads out of {root}")
-    return folder
 
 
 def read_manifest(folder: Path, *, sha256: str | None = None) -> Manifest:
@@ -295,7 +204,7 @@ def read_manifest(folder: Path, *, sha256: str | None = None) -> Manifest:
         ArtifactError: There is none, or it is damaged; the message names key and value.
     """
     path = folder / MANIFEST
-    text = _read_file(path, largest_bytes=_LARGEST_MANIFEST_BYTES)
+    text = read_file(path, largest_bytes=LARGEST_MANIFEST_BYTES)
     digest = hashlib.sha256(text).hexdigest()
     if sha256 not in (None, digest):
         raise ArtifactError(path, "checksum", f"has sha256 {digest}, current says {sha256}")
@@ -362,7 +271,7 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
         ArtifactError: They are missing, damaged, of another network, or not finite.
     """
     path = folder / WEIGHTS
-    data = _read_file(path, largest_bytes=manifest.weights_bytes)
+    data = read_file(path, largest_bytes=manifest.weights_bytes)
     if len(data) != manifest.weights_bytes:
         raise ArtifactError(
             path, "size", f"has {len(data)} bytes, the manifest says {manifest.weights_bytes}"
@@ -373,29 +282,23 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
         raise ArtifactError(path, error.reason, str(error)) from error
 
 
-def _read_file(path: Path, *, largest_bytes: int) -> bytes:
+def read_file(path: Path, *, largest_bytes: int) -> bytes:
+    """Return the content of one of a version's files.
+
+    Raises:
+        ArtifactError: There is none, or it cannot be read.
+    """
     try:
         return read_plain_file(path, largest_bytes=largest_bytes)
     except PlainFileError as error:
         raise ArtifactError(path, error.reason, str(error)) from error
 
 
-def _check_order(epoch: int, version: int) -> None:
-    if epoch < 1:
-        raise ValueError(f"epoch: {epoch}: must be at least 1")
-    if version < 0:
-        raise ValueError(f"version: {version}: must be at least 0")
+def check_sha256(key: str, digest: str) -> None:
+    """Refuse what is no digest.
 
-
-def _check_sha256(key: str, digest: str) -> None:
+    Raises:
+        ValueError: It is not 64 lower-case hexadecimal digits.
+    """
     if not _SHA256.fullmatch(digest):
         raise ValueError(f"{key}: {digest!r}: must be 64 lower-case hexadecimal digits")
-
-
-def _check_moment(created_at: str) -> None:
-    try:
-        moment = datetime.fromisoformat(created_at)
-    except ValueError as error:
-        raise ValueError(f"created_at: {created_at!r}: must be ISO 8601") from error
-    if moment.tzinfo is None:
-        raise ValueError(f"created_at: {created_at!r}: must carry an offset, as +00:00")

@@ -10,19 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from teacherd.models.artifact import (
-    CURRENT,
     MANIFEST,
     WEIGHTS,
     ArtifactError,
-    CurrentPointer,
     Manifest,
     build_network,
     load_weights,
-    read_current,
     read_manifest,
-    served_folder,
 )
 from teacherd.models.backbone import NetworkFactory, is_own_code
+from teacherd.models.current_pointer import CURRENT, CurrentPointer, read_current, served_folder
 
 _NUM_RANDOM_PROBES = 3
 _LONGEST_RETRY_SECONDS = 300.0

@@ -15,35 +15,40 @@ from torch import nn
 
 from teacherd.models.artifact import (
     ArtifactError,
-    CurrentPointer,
     Manifest,
     load_artifact,
-    read_current,
     read_manifest,
-    served_folder,
     verify_artifact,
     version_folder,
     write_artifact,
 )
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.design import Design
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.provenance import Provenance
 from teacherd.models.weights import serialize_weights
 
 ARCHITECTURE = BackboneConfig(name="small_cnn", input_shape=(1, 8, 8), arguments={"width": 4})
-FIELDS: dict[str, Any] = {
-    "lineage": "0123abcd",
-    "epoch": 1,
-    "version": 42,
-    "architecture": ARCHITECTURE,
-    "classes": ("cat", "dog", "\u00e9l\u00e9phant"),
-    "preprocessing": Preprocessing(mean=(0.1,), std=(1 / 3,), scale=1 / 255),
-    "sigma": 0.25,
-    "parent": 41,
-    "tasks": (7,),
-    "verdict": {"result": "accepted", "bounds": [0.1, -0.2]},
-    "metrics": {"accuracy.holdout": 0.9},
-    "created_at": "2026-01-02T03:04:05.678+00:00",
-}
+DESIGN = Design(
+    architecture=ARCHITECTURE,
+    classes=("cat", "dog", "\u00e9l\u00e9phant"),
+    preprocessing=Preprocessing(mean=(0.1,), std=(1 / 3,), scale=1 / 255),
+    sigma=0.25,
+)
+PROVENANCE = Provenance(
+    lineage="0123abcd",
+    version=42,
+    parent=41,
+    tasks=(7,),
+    verdict={"result": "accepted", "bounds": [0.1, -0.2]},
+    metrics={"accuracy.holdout": 0.9},
+    created_at="2026-01-02T03:04:05.678+00:00",
+)
+
+
+def vars_of(part: Design | Provenance) -> dict[str, Any]:
+    """The fields of a part of a manifest, as they are."""
+    return {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -57,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     """A good version below a root."""
     path = version_folder(tmp_path, 42)
     path.mkdir(parents=True)
-    write_artifact(path, network(), **FIELDS)
+    write_artifact(path, network(), DESIGN, PROVENANCE)
     return path
 
 
@@ -87,11 +92,14 @@ def test_a_version_loads_as_it_was_written(folder: Path) -> None:
     loaded = load_artifact(folder)
 
     expected = Manifest(
-        **FIELDS,
+        **vars_of(DESIGN),
+        **vars_of(PROVENANCE),
         weights_sha256=hashlib.sha256(serialize_weights(network())).hexdigest(),
         weights_bytes=(folder / "teacher.safetensors").stat().st_size,
         torch=torch.__version__,
     )
+    assert DESIGN == loaded.manifest.design
+    assert PROVENANCE == loaded.manifest.provenance
     assert expected == loaded.manifest == read_manifest(folder) == verify_artifact(folder)
     assert serialize_weights(network()) == serialize_weights(loaded.network)
     assert not any(module.training for module in loaded.network.modules())
@@ -119,15 +127,15 @@ def test_a_manifest_survives_its_text(folder: Path) -> None:
 def test_a_version_is_never_rewritten(folder: Path) -> None:
     """A folder that holds anything is refused."""
     with pytest.raises(ValueError, match="must be empty"):
-        write_artifact(folder, network(), **FIELDS)
+        write_artifact(folder, network(), DESIGN, PROVENANCE)
 
 
 def test_a_factory_of_ones_own_takes_the_place_of_an_import(tmp_path: Path) -> None:
     """A manifest that names a callable that is not installed here loads with the callable given."""
     architecture = BackboneConfig(name="elsewhere:linear", input_shape=(2,))
     features = Preprocessing(mean=(0.0, 0.0), std=(1.0, 1.0), scale=1.0)
-    fields = {**FIELDS, "architecture": architecture, "preprocessing": features}
-    written = write_artifact(tmp_path, nn.Linear(2, 3), **fields)
+    design = dataclasses.replace(DESIGN, architecture=architecture, preprocessing=features)
+    written = write_artifact(tmp_path, nn.Linear(2, 3), design, PROVENANCE)
 
     loaded = load_artifact(tmp_path, factory=lambda num_classes: nn.Linear(2, num_classes))
 
@@ -262,85 +270,7 @@ def test_no_key_of_a_manifest_may_be_missing(folder: Path, key: str) -> None:
     assert f"{key}: is missing" in str(refusal(folder))
 
 
-def test_figures_that_are_not_finite_are_refused_when_written(tmp_path: Path) -> None:
+def test_figures_that_are_not_finite_are_refused_when_written() -> None:
     """JSON has no NaN; the writer hears it, not the reader."""
     with pytest.raises(ValueError, match=r"^metrics\.loss: nan"):
-        write_artifact(tmp_path, network(), **{**FIELDS, "metrics": {"loss": float("nan")}})
-
-    assert [] == list(tmp_path.iterdir())
-
-
-def test_current_points_at_a_version_and_its_manifest(folder: Path) -> None:
-    """Pointer to folder and digest survive bytes, and the digest is that of the file."""
-    root = folder.parent.parent
-    pointer = CurrentPointer.to(root, read_manifest(folder))
-    (root / "current").write_bytes(pointer.to_bytes())
-
-    assert pointer == read_current(root)
-    assert (1, 42, "versions/000042") == (pointer.epoch, pointer.version, pointer.folder)
-    assert folder == served_folder(root, pointer)
-    assert read_manifest(folder) == read_manifest(folder, sha256=pointer.manifest_sha256)
-
-
-def test_a_manifest_that_current_does_not_mean_is_refused(folder: Path) -> None:
-    """The digest in current pins the manifest, which pins the weights."""
-    pointer = CurrentPointer.to(folder.parent.parent, read_manifest(folder))
-    rewrite(folder, sigma=0.5)
-
-    with pytest.raises(ArtifactError) as raised:
-        read_manifest(folder, sha256=pointer.manifest_sha256)
-
-    assert "checksum" == raised.value.reason
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"folder": "../outside"},
-        {"folder": "versions/../../outside"},
-        {"folder": "/etc"},
-        {"folder": ""},
-        {"folder": "."},
-        {"folder": "versions/\0"},
-        {"folder": "versions/\ud800"},
-        {"folder": 3},
-        {"manifest_sha256": "x"},
-        {"version": -1},
-        {"version": None},
-        {"epoch": 0},
-        {"more": 1},
-    ],
-)
-def test_a_pointer_that_could_lead_astray_is_refused(
-    tmp_path: Path, change: dict[str, object]
-) -> None:
-    """Paths upwards, absolute or unprintable, and ill-typed values."""
-    good = {"epoch": 1, "version": 2, "folder": "versions/000002", "manifest_sha256": "0" * 64}
-    (tmp_path / "current").write_text(json.dumps({**good, **change}), encoding="utf-8")
-
-    with pytest.raises(ArtifactError) as raised:
-        read_current(tmp_path)
-
-    assert ("pointer", tmp_path / "current") == (raised.value.reason, raised.value.path)
-
-
-def test_a_missing_pointer_is_told_apart_from_a_damaged_one(tmp_path: Path) -> None:
-    """Nothing published yet is no damage."""
-    with pytest.raises(ArtifactError) as raised:
-        read_current(tmp_path)
-
-    assert "missing" == raised.value.reason
-
-
-def test_a_folder_that_links_out_of_the_root_is_refused(folder: Path, tmp_path: Path) -> None:
-    """A relative path without dots may still leave by way of a link."""
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "versions").symlink_to(folder.parent)
-    (root / "loop").symlink_to(root / "loop")
-    pointer = CurrentPointer.to(tmp_path, read_manifest(folder))
-
-    for path in ("versions/000042", "loop"):
-        with pytest.raises(ArtifactError) as raised:
-            served_folder(root, dataclasses.replace(pointer, folder=path))
-        assert "path" == raised.value.reason
+        dataclasses.replace(PROVENANCE, metrics={"loss": float("nan")})

@@ -14,6 +14,7 @@ from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream, build_demo_stream
 from teacherd.daemon.named_datasets import load_digits
 from teacherd.daemon.pretraining import PretrainConfig, pretrain
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.design import Design
 from teacherd.models.evaluation import evaluate
 from teacherd.models.learner import Learner, LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
@@ -104,9 +105,11 @@ def test_fine_tuning_starts_from_the_base_folder(small_stream: DemoStream, tmp_p
     write_base(
         tmp_path / "base",
         network,
-        architecture=ARCHITECTURE,
-        classes=small_stream.base.classes,
-        preprocessing=preprocessing,
+        Design(
+            architecture=ARCHITECTURE,
+            classes=small_stream.base.classes,
+            preprocessing=preprocessing,
+        ),
         metrics={},
     )
 

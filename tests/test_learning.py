@@ -14,7 +14,8 @@ from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.learning import Learning
-from teacherd.models.artifact import read_current, read_manifest, version_folder
+from teacherd.models.artifact import read_manifest, version_folder
+from teacherd.models.current_pointer import read_current
 
 PARTITION = Partition("instances", 0)
 Start = Callable[..., tuple[Bench, Assembly]]

@@ -12,6 +12,7 @@ from teacherd.daemon.demo_stream import stratified_order
 from teacherd.daemon.named_datasets import load_digits
 from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.design import Design
 from teacherd.models.preprocessing import Preprocessing
 
 NUM_BASE_INSTANCES = 300
@@ -63,9 +64,13 @@ def untrained_base(
     write_base(
         directory / name,
         network,
-        architecture=architecture,
-        classes=classes,
-        preprocessing=Preprocessing(mean=(0.0,) * NUM_FEATURES, std=(1.0,) * NUM_FEATURES, scale=1),
+        Design(
+            architecture=architecture,
+            classes=classes,
+            preprocessing=Preprocessing(
+                mean=(0.0,) * NUM_FEATURES, std=(1.0,) * NUM_FEATURES, scale=1
+            ),
+        ),
         metrics={},
     )
     return directory / name

@@ -8,6 +8,7 @@ from teacherd.daemon.entries import ClosedRange, Outcome, Plan, Publish
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.models.artifact import Manifest, load_artifact, version_folder, write_artifact
+from teacherd.models.provenance import Provenance
 
 NOW = "2030-01-01T00:00:00.000+00:00"
 RANGE_RECORDS = 10
@@ -54,25 +55,17 @@ def write_next_version(state: StateDirectory) -> Manifest:
     with torch.no_grad():
         for parameter in head.network.parameters():
             parameter.add_(0.01)
-    manifest = head.manifest
+    provenance = Provenance(
+        lineage=lineage.id,
+        version=lineage.next_version,
+        parent=lineage.head,
+        tasks=(lineage.num_tasks,),
+        verdict={"result": "accepted"},
+        created_at=NOW,
+    )
     return state.versions.write(
-        lineage.next_version,
-        lambda folder: write_artifact(
-            folder,
-            head.network,
-            lineage=lineage.id,
-            epoch=1,
-            version=lineage.next_version,
-            architecture=manifest.architecture,
-            classes=manifest.classes,
-            preprocessing=manifest.preprocessing,
-            sigma=None,
-            parent=lineage.head,
-            tasks=(lineage.num_tasks,),
-            verdict={"result": "accepted"},
-            metrics={},
-            created_at=NOW,
-        ),
+        provenance.version,
+        lambda folder: write_artifact(folder, head.network, head.manifest.design, provenance),
     )
 
 

@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from teacherd.models.artifact import CurrentPointer, version_folder, write_artifact
+from teacherd.models.artifact import version_folder, write_artifact
 from teacherd.models.backbone import BackboneConfig
+from teacherd.models.current_pointer import CurrentPointer
+from teacherd.models.design import Design
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.provenance import Provenance
 
 OWN_NETWORK = BackboneConfig(name="somewhere:paired", input_shape=(4,))
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -43,22 +46,22 @@ def publish(
     """Write a version and point `current` at it; without a network, one that tells its version."""
     folder = version_folder(root, version)
     folder.mkdir(parents=True)
-    fields: dict[str, Any] = {
-        "lineage": "abc",
-        "epoch": 1,
-        "version": version,
+    design: dict[str, Any] = {
         "architecture": OWN_NETWORK,
         "classes": ("a", "b", "c"),
         "preprocessing": Preprocessing(mean=(0.0,) * 4, std=(1.0,) * 4, scale=1.0),
-        "sigma": None,
-        "parent": None,
-        "tasks": (),
-        "verdict": {},
-        "metrics": {},
+    }
+    provenance: dict[str, Any] = {
+        "lineage": "abc",
+        "version": version,
         "created_at": CREATED_AT.isoformat(),
     }
+    designed = {name for name in changes if name in Design.__dataclass_fields__}
     manifest = write_artifact(
-        folder, network or Paired(3, value=float(version)), **{**fields, **changes}
+        folder,
+        network or Paired(3, value=float(version)),
+        Design(**design | {name: changes.pop(name) for name in designed}),
+        Provenance(**provenance | changes),
     )
     pointer = CurrentPointer.to(root, manifest)
     point(root, pointer)
