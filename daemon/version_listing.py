@@ -11,6 +11,7 @@ from teacherd.daemon.errors import StateError, UsageError
 from teacherd.daemon.lineage import Lineage, LineageError
 from teacherd.daemon.lineage_log import LoggedEntry, read_lineage_log
 from teacherd.daemon.state_directory import LINEAGE_LOG, PUBLIC
+from teacherd.daemon.state_format import require_known_format
 from teacherd.models.artifact import ArtifactError, read_manifest, verify_artifact, version_folder
 
 
@@ -97,6 +98,7 @@ def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
             f"{directory} holds no lineage yet: start `teacherd run`, or name another "
             "process.state_directory"
         )
+    require_known_format(directory)
     entries = read_lineage_log(directory / LINEAGE_LOG)
     lineage = Lineage()
     for logged in entries:
