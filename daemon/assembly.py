@@ -33,6 +33,7 @@ from teacherd.daemon.recovery import (
 )
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.state_directory import StateDirectory
+from teacherd.daemon.state_lock import StateLock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.stream_opening import open_stream
 from teacherd.models.artifact import LoadedTeacher, Manifest
@@ -63,8 +64,12 @@ class Assembly:
         self.intake: Intake
         self.learning: Learning
 
-    def start(self) -> None:
-        """Open the state, recover, and make intake and learning ready to run."""
+    def start(self, lock: StateLock | None = None) -> None:
+        """Open the state, recover, and make intake and learning ready to run.
+
+        Args:
+            lock: Of the state directory, if the process holds it already.
+        """
         config = self._config
         device = prepare_device(config.process.device, config.process.num_threads)
         state = self._state = StateDirectory(
@@ -72,6 +77,7 @@ class Assembly:
             config.publication,
             keep_checkpoints=config.checkpoints.keep,
             now=self._timestamp,
+            lock=lock,
         )
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         state.journal.record_runtime(runtime_facts(device))

@@ -24,14 +24,26 @@ from teacherd.daemon.errors import ConfigurationError, ExitCode
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 
 
-def run(config: ConfigOption = DEFAULT_CONFIG, assignments: SetOption = None) -> None:
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Wait while another process holds the state directory, then take over.",
+        ),
+    ] = False,
+) -> None:
     """Learn from the stream until told to stop; always in the foreground."""
     from teacherd.daemon.logs import configure_logs
     from teacherd.daemon.service import Service
 
     settings = read_config(config, assignments)
     configure_logs(settings.logging)
-    raise typer.Exit(int(Service(settings, reread=lambda: read_config(config, assignments)).run()))
+    service = Service(settings, reread=lambda: read_config(config, assignments), is_standby=standby)
+    raise typer.Exit(int(service.run()))
 
 
 def validate(

@@ -18,6 +18,8 @@ from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
 
 _BACKLOG = 128
+_READY = ("ready", "standby")
+"""A standby does what it is there for; else no rolling restart would ever get past it."""
 _TEMPORARY_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
@@ -45,7 +47,7 @@ class Endpoints:
     """Serves from a thread of its own, from construction until `close`.
 
     Args:
-        readiness: Says at each call where the process stands; "ready" answers 200.
+        readiness: Says at each call where the process stands; "ready" and "standby" answer 200.
 
     Raises:
         TemporaryError: The port is in use, or the address is not up yet.
@@ -113,7 +115,7 @@ class Endpoints:
 
     def _get_readyz(self, _: Request) -> JSONResponse:
         state = self._readiness()
-        return JSONResponse({"state": state}, status_code=200 if state == "ready" else 503)
+        return JSONResponse({"state": state}, status_code=200 if state in _READY else 503)
 
     def _get_status(self, _: Request) -> JSONResponse:
         return JSONResponse({"state": self._readiness(), **self._board.snapshot()})

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -19,7 +20,10 @@ from teacherd.daemon.endpoints import Endpoints
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.state_directory import make_state_directory
+from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 0.05
@@ -32,9 +36,13 @@ class Service:
 
     Args:
         reread: Resolves the configuration again, for SIGHUP.
+        is_standby: Whether to wait while another process holds the state directory.
     """
 
-    def __init__(self, config: Config, *, reread: Callable[[], Config]) -> None:
+    def __init__(
+        self, config: Config, *, reread: Callable[[], Config], is_standby: bool = False
+    ) -> None:
+        self._is_standby = is_standby
         self._config = config
         self._reread = reread
         self._stop = threading.Event()
@@ -80,9 +88,32 @@ class Service:
         return any(thread.is_alive() for thread in self._threads)
 
     def _serve(self, endpoints: Endpoints) -> None:
+        lock = self._stand_by() if self._is_standby else None
+        if lock is not None or not self._is_standby:
+            self._take_over(endpoints, lock)
+
+    def _stand_by(self) -> StateLock | None:
+        """Wait for the state directory; what would end the process later ends it now."""
+        validate_files(self._config)
+        directory = Path(self._config.process.state_directory)
+        make_state_directory(directory)
+
+        def held(holder: str) -> None:
+            self._state = "standby"
+            self._board.update("standby", holder=holder)
+            self._log.info("standby", holder=holder)
+
+        lock = wait_for_lock(directory, stop=self._stop, on_held=held)
+        if lock is not None and self._state == "standby":
+            self._state = "starting"
+            self._board.update("standby", holder=None)
+            self._log.info("took_over")
+        return lock
+
+    def _take_over(self, endpoints: Endpoints, lock: StateLock | None) -> None:
         assembly = Assembly(self._config, metrics=self._metrics, board=self._board, stop=self._stop)
         try:
-            assembly.start()
+            assembly.start(lock)
             self._metrics.reload_successful.set(1)
             self._start_thread("intake", assembly.intake.run)
             self._start_thread("learning", assembly.learning.run)

@@ -12,6 +12,7 @@ from teacherd.daemon.errors import ConfigurationError, Problem, StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage_log import LineageLog
 from teacherd.daemon.publication import PublicationConfig, VersionStore
+from teacherd.daemon.state_format import STATE_FORMAT, require_known_format, write_format
 from teacherd.daemon.state_lock import StateLock
 
 LINEAGE_LOG = "lineage.log"
@@ -24,9 +25,10 @@ class StateDirectory:
 
     Args:
         now: ISO 8601 time in UTC for the log's entries.
+        lock: Of this directory, if it is held already; closed with the rest.
 
     Raises:
-        ConfigurationError: The directory cannot be made or written.
+        ConfigurationError: The directory cannot be made or written, or is of a newer teacherd.
         TemporaryError: Another process holds it.
         StateError: What it holds cannot be trusted.
     """
@@ -38,13 +40,15 @@ class StateDirectory:
         *,
         keep_checkpoints: int,
         now: Callable[[], str],
+        lock: StateLock | None = None,
     ) -> None:
-        _make(directory)
+        make_state_directory(directory)
         self._log = structlog.get_logger()
         with ExitStack() as opened:
-            lock = StateLock(directory)
-            opened.callback(lock.close)
+            held = lock or StateLock(directory)
+            opened.callback(held.close)
             remove_temporaries(directory)
+            found = require_known_format(directory)
             self.checkpoints = CheckpointStore(directory / CHECKPOINTS, keep=keep_checkpoints)
             self.newest = self.checkpoints.load_newest(self._warn_unreadable)
             pinned = self.newest.checkpoint.pin.num_entries if self.newest else 0
@@ -54,6 +58,7 @@ class StateDirectory:
             _require_same_log(directory, self.journal, self.newest)
             self.versions = VersionStore(publication, directory / PUBLIC)
             removed = self.versions.mend(self.journal.lineage)
+            self._adopt_format(directory, found)
             self._opened = opened.pop_all()
         if removed:
             self._log.info("leftovers_removed", names=removed)
@@ -62,11 +67,24 @@ class StateDirectory:
         """Close the log and give the directory back."""
         self._opened.close()
 
+    def _adopt_format(self, directory: Path, found: int) -> None:
+        """Mark the directory as ours before anything is written that older ones do not know."""
+        if found == STATE_FORMAT:
+            return
+        write_format(directory)
+        if not self.journal.is_new:
+            self._log.info("state_upgraded", before=found, now=STATE_FORMAT)
+
     def _warn_unreadable(self, error: StateError) -> None:
         self._log.warning("checkpoint_unreadable", path=str(error.path), error=error.reason)
 
 
-def _make(directory: Path) -> None:
+def make_state_directory(directory: Path) -> None:
+    """Make the directory if there is none, and see that it can be written.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".tmp-probe"

@@ -2,11 +2,27 @@
 
 import fcntl
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from teacherd.daemon.errors import StateError, TemporaryError
 
 _LONGEST_PID = 20
+_POLL_SECONDS = 0.2
+
+
+class HeldError(TemporaryError):
+    """Another process holds the state directory."""
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        super().__init__(
+            f"{directory}: in use by process {holder}; a state directory has one writer: stop that "
+            "process, give this one a process.state_directory of its own, or let it wait with "
+            "`teacherd run --standby`"
+        )
+        self.holder = holder
+        """Its process number, as it wrote it down."""
 
 
 class StateLock:
@@ -15,7 +31,7 @@ class StateLock:
     The lock is the kernel's (flock), so kill -9 gives it back; the pid inside is for people.
 
     Raises:
-        TemporaryError: Another process holds it; names its pid.
+        HeldError: Another process holds it; names its pid.
         StateError: The directory cannot be written.
     """
 
@@ -27,19 +43,52 @@ class StateLock:
             raise StateError(path, f"cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, f"{os.getpid()}\n".encode())
-        except BlockingIOError as error:
-            holder = os.read(self._descriptor, _LONGEST_PID).decode().strip() or "unknown"
-            self.close()
-            raise TemporaryError(
-                f"{directory}: in use by process {holder}; a state directory has one writer: stop "
-                "that process, or give this one a process.state_directory of its own"
-            ) from error
+            # Whoever waited may have been given the lock of a directory that was moved away.
+            is_held = not os.path.samestat(os.fstat(self._descriptor), path.stat())
+        except BlockingIOError:
+            is_held = True
         except OSError as error:
             self.close()
             raise StateError(path, f"cannot be locked: {error.strerror}") from error
+        if is_held:
+            holder = os.pread(self._descriptor, _LONGEST_PID, 0).decode().strip() or "unknown"
+            self.close()
+            raise HeldError(directory, holder)
+        self._write_pid(path)
 
     def close(self) -> None:
         """Give the directory back."""
         os.close(self._descriptor)
+
+    def _write_pid(self, path: Path) -> None:
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            self.close()
+            raise StateError(path, f"cannot be written: {error.strerror}") from error
+
+
+def wait_for_lock(
+    directory: Path, *, stop: threading.Event, on_held: Callable[[str], None]
+) -> StateLock | None:
+    """Wait until the state directory is given back, and take it; None if told to stop before.
+
+    Args:
+        directory: The state directory.
+        stop: Set when there is no need to wait any longer.
+        on_held: Told the process number of each holder, once.
+
+    Raises:
+        StateError: The directory cannot be written.
+    """
+    holder = None
+    while not stop.is_set():
+        try:
+            return StateLock(directory)
+        except HeldError as error:
+            if error.holder != holder:
+                holder = error.holder
+                on_held(holder)
+        stop.wait(_POLL_SECONDS)
+    return None

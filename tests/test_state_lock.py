@@ -1,14 +1,17 @@
 """The lock: one process at a time, given back by death."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from teacherd.daemon.errors import ExitCode, StateError, TemporaryError
-from teacherd.daemon.state_lock import StateLock
+from teacherd.daemon.state_lock import StateLock, wait_for_lock
 
 HOLD = """
 import sys
@@ -88,3 +91,34 @@ def test_a_refused_attempt_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert before == num_descriptors()
 
     lock.close()
+
+
+def test_the_lock_of_a_directory_that_was_moved_away_is_not_taken(tmp_path: Path) -> None:
+    """Else two processes would each hold a lock, and write into the same directory."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT)
+    stop = threading.Event()
+    taken: list[StateLock | None] = []
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    waiting = threading.Thread(
+        target=lambda: taken.append(wait_for_lock(directory, stop=stop, on_held=held.append))
+    )
+    held: list[str] = []
+    waiting.start()
+    while not held:
+        time.sleep(0.01)
+    directory.rename(tmp_path / "moved")
+    directory.mkdir()
+    first = StateLock(directory)
+    os.close(descriptor)
+    time.sleep(0.5)
+
+    assert [] == taken
+
+    stop.set()
+    waiting.join()
+    first.close()
+
+    assert [None] == taken
+    assert ["unknown", str(os.getpid())] == held

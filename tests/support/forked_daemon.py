@@ -22,7 +22,9 @@ _CONTEXT.set_forkserver_preload(["teacherd.daemon.service", "torch._dynamo", "fo
 _POLL_SECONDS = 0.02
 
 
-def _serve(settings: dict[str, Any], failpoint: str | None, log_path: str) -> None:
+def _serve(
+    settings: dict[str, Any], failpoint: str | None, log_path: str, *, is_standby: bool
+) -> None:
     from teacherd.daemon.config import Config  # noqa: PLC0415 (in the child, beside the service)
     from teacherd.daemon.config_parsing import parse  # noqa: PLC0415
     from teacherd.daemon.durable import failpoints  # noqa: PLC0415
@@ -34,7 +36,8 @@ def _serve(settings: dict[str, Any], failpoint: str | None, log_path: str) -> No
         config = parse(Config, settings, origin="test")
         configure_logs(config.logging, stream=log)
         try:
-            code = int(Service(config, reread=lambda: config).run())
+            service = Service(config, reread=lambda: config, is_standby=is_standby)
+            code = int(service.run())
         except TeacherdError as error:
             log.write(f"{error}\n")
             code = int(error.exit_code)
@@ -52,11 +55,13 @@ class ForkedDaemon:
         self._num_starts_before = 0
         self._process: multiprocessing.process.BaseProcess | None = None
 
-    def start(self, failpoint: str | None = None) -> None:
+    def start(self, failpoint: str | None = None, *, is_standby: bool = False) -> None:
         """Start a run, which a failpoint may kill."""
         self._num_starts_before = self._num_starts()
         arguments = (self._settings, failpoint, str(self.log_path))
-        self._process = _CONTEXT.Process(target=_serve, args=arguments)
+        self._process = _CONTEXT.Process(
+            target=_serve, args=arguments, kwargs={"is_standby": is_standby}
+        )
         self._process.start()
 
     def wait(self, seconds: float = 60.0) -> int:
@@ -76,6 +81,12 @@ class ForkedDaemon:
             assert self._process.is_alive(), f"ended with {self._process.exitcode}:\n{log}"
             assert time.monotonic() < deadline, f"not within {seconds} s:\n{log}"
             time.sleep(_POLL_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        """Number of the running process."""
+        assert self._process is not None, "not started"
+        return self._process.pid or 0
 
     def wait_until_started(self) -> None:
         """Wait until this run is ready; before that a signal would find no handler."""
