@@ -12,6 +12,25 @@ class SourceError(Exception):
     """The source cannot deliver for now; the call may be repeated after a pause."""
 
 
+class CommitError(SourceError):
+    """The source did not note the places; reading is none the worse for it."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        """One of few, such as `CoordinatorNotAvailableError`."""
+
+
+class SourceRefusedError(Exception):
+    """The source will not be read as it is configured; trying again does not help."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        """Of the setting, within the source's section."""
+        self.message = message
+
+
 class RecordsLostError(Exception):
     """Records that were promised are gone: never retried, never skipped silently."""
 
@@ -31,6 +50,15 @@ class Lag:
     """Timestamp of the first record beyond the position; None when there is none."""
 
 
+class Release(Protocol):
+    """Whoever passes releases on to the source."""
+
+    def __call__(
+        self, places: Mapping[Partition, int], *, needed_from: Mapping[Partition, int]
+    ) -> None:
+        """See `Source.release`."""
+
+
 class Source(Protocol):
     """Records in, places out.
 
@@ -44,6 +72,13 @@ class Source(Protocol):
 
     def earliest(self) -> Mapping[Partition, int]:
         """Return each partition's first offset that can still be read (its end, if it is empty)."""
+
+    def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return where to begin in partitions of which the lineage knows nothing.
+
+        Raises:
+            SourceError: For now there is no answer.
+        """
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
         """Move to these positions.
@@ -83,10 +118,22 @@ class Source(Protocol):
     def resume(self) -> None:
         """End a pause."""
 
-    def release(self, positions: Mapping[Partition, int]) -> None:
-        """Tell the source that nothing below these positions will be read again.
+    def release(
+        self, places: Mapping[Partition, int], *, needed_from: Mapping[Partition, int]
+    ) -> None:
+        """Tell the source how far the records are decided, and how far they are still needed.
 
-        Called after the checkpoint that contains their effect. Retention never passes them.
+        Called after the checkpoint that contains their effect.
+
+        Args:
+            places: Everything below is decided; Kafka's group commits it, for whoever asks for lag.
+            needed_from: Nothing below is ever read again, at or below the places: the oldest
+                checkpoint kept stands there. Retention never passes it; a partition that is not in
+                it keeps what it was told before.
+
+        Raises:
+            CommitError: The source could not take it; the same may be released again.
+            SourceRefusedError: Another lineage learns in the place of this one.
         """
 
     def lag(self) -> Mapping[Partition, Lag]:

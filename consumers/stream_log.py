@@ -133,6 +133,11 @@ class StreamLog:
             row = self._connection.execute("SELECT min(offset) FROM records").fetchone()
             return {self._partition: self._end() if row[0] is None else row[0]}
 
+    def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return the beginning of what is there."""
+        earliest = self.earliest()
+        return {partition: earliest[partition] for partition in partitions}
+
     def seek(self, positions: Mapping[Partition, int]) -> None:
         """Move to this position.
 
@@ -181,9 +186,14 @@ class StreamLog:
         """End a pause."""
         self._is_paused = False
 
-    def release(self, positions: Mapping[Partition, int]) -> None:
+    def release(
+        self,
+        places: Mapping[Partition, int],  # noqa: ARG002 (nobody asks this source for them)
+        *,
+        needed_from: Mapping[Partition, int],
+    ) -> None:
         """Let retention delete what lies below; it never passes the highest position given."""
-        self._released = max(self._released, positions.get(self._partition, FIRST_OFFSET))
+        self._released = max(self._released, needed_from.get(self._partition, FIRST_OFFSET))
         self._next_retention = self._monotonic()
         self._retain_if_due()
 

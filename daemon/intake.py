@@ -1,6 +1,5 @@
 """The intake thread: owns the source, turns records into instances, fills the task buffer."""
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.instance import Rejected
 from teacherd.consumers.record import Partition, Record
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import Source, SourceError
+from teacherd.consumers.source import CommitError, Source, SourceError
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
@@ -23,6 +22,7 @@ _POLL_TIMEOUT_SECONDS = 0.2
 _LOG_INTERVAL_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.2
 _LAG_INTERVAL_SECONDS = 1.0
+_RELEASE_INTERVAL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +43,14 @@ class IntakeConfig:
                 f"max_backoff_seconds: {self.max_backoff_seconds} is less than "
                 f"{_FIRST_BACKOFF_SECONDS}; take 60"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    """A message from the learning thread; see `Source.release`."""
+
+    places: Mapping[Partition, int]
+    needed_from: Mapping[Partition, int]
 
 
 class Intake:
@@ -75,7 +83,9 @@ class Intake:
         self._board = board
         self._now = now
         self._stop = stop
-        self._released: queue.SimpleQueue[Mapping[Partition, int]] = queue.SimpleQueue()
+        self._releases: queue.SimpleQueue[_Release] = queue.SimpleQueue()
+        self._release: _Release | None = None
+        self._next_release = 0.0
         self._taken = dict(source.positions())
         self._is_in_step = True
         self._backoff = 0.0
@@ -86,9 +96,11 @@ class Intake:
         self._log = structlog.get_logger()
         metrics.buffer_capacity.set(buffer.capacity_records)
 
-    def release(self, positions: Mapping[Partition, int]) -> None:
-        """Have the source told, by its own thread, that nothing below is needed any more."""
-        self._released.put(positions)
+    def release(
+        self, places: Mapping[Partition, int], *, needed_from: Mapping[Partition, int]
+    ) -> None:
+        """Have the source told, by its own thread, what is decided and what is still needed."""
+        self._releases.put(_Release(places, needed_from))
 
     def run(self) -> None:
         """Take records in until told to stop; then give the source back."""
@@ -96,9 +108,8 @@ class Intake:
             while not self._stop.is_set():
                 self._board.beat("intake")
                 self._turn()
-            # A source that is away now deletes nothing; the next run releases the same again.
-            with contextlib.suppress(SourceError):
-                self._forward_releases()
+            self._next_release = 0.0
+            self._forward_releases()
         finally:
             self._decoder.close()
             self._dead_letters.close()
@@ -209,8 +220,20 @@ class Intake:
         )
 
     def _forward_releases(self) -> None:
-        while not self._released.empty():
-            self._source.release(self._released.get())
+        """Pass the newest release on; one that fails now is tried again later."""
+        while not self._releases.empty():
+            self._release = self._releases.get()
+            self._next_release = 0.0
+        if self._release is None or self._now() < self._next_release:
+            return
+        try:
+            self._source.release(self._release.places, needed_from=self._release.needed_from)
+        except CommitError as error:
+            self._next_release = self._now() + _RELEASE_INTERVAL_SECONDS
+            self._metrics.commit_failures.labels(error.kind).inc()
+            self._log.warning("release_failed", error=str(error))
+        else:
+            self._release = None
 
     def _survive(self, error: SourceError) -> None:
         """Count, say so at most every 30 s, and pause for longer each time."""

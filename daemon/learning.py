@@ -15,7 +15,7 @@ import structlog
 import torch
 
 from teacherd.consumers.buffered_task import BufferedTask
-from teacherd.consumers.record import Partition
+from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore
 from teacherd.daemon.config import DecidingConfig
@@ -57,7 +57,7 @@ class Learning:
     """Cuts, plans, learns, decides, publishes; one task at a time.
 
     Args:
-        release: Told what is safely below the places, after the checkpoint.
+        release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
     """
@@ -76,7 +76,7 @@ class Learning:
         buffer: TaskBuffer,
         measurement: Measurement,
         observation: Observation,
-        release: Callable[[Mapping[Partition, int]], None],
+        release: Release,
         monotonic: Callable[[], float],
         stop: threading.Event,
     ) -> None:
@@ -246,7 +246,8 @@ class Learning:
             self._versions.serve(manifest)
             self._observation.published(manifest)
         self._versions.prune(self._journal.lineage)
-        self._release(dict(self._journal.lineage.places))
+        places = dict(self._journal.lineage.places)
+        self._release(places, needed_from=places)
         self._observation.task_closed(
             running.plan, outcome, self._monotonic() - running.started, self._journal.lineage
         )

@@ -69,6 +69,11 @@ class Metrics:
         self.source_failures = counter(
             "source_failures_total", "Polls of the source that failed and were tried again."
         )
+        self.commit_failures = counter(
+            "commit_failures_total",
+            "Times that the source did not note how far records are decided; tried again.",
+            ["error"],
+        )
         self.last_poll = gauge(
             "last_poll_timestamp_seconds", "When the source last answered a poll."
         )

@@ -12,7 +12,7 @@ from assemblies import CLASSES, Bench, Clock, bad_record, feature_records, make_
 from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import Lag, SourceError
+from teacherd.consumers.source import CommitError, Lag, SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
@@ -73,12 +73,18 @@ class FailingSource:
         self.is_paused = False
         self._log.resume()
 
-    def release(self, positions: Mapping[Partition, int]) -> None:
+    def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Pass on."""
+        return self._log.first_places(partitions)
+
+    def release(
+        self, places: Mapping[Partition, int], *, needed_from: Mapping[Partition, int]
+    ) -> None:
         """Note it and pass on."""
-        self.released.append(positions)
+        self.released.append(needed_from)
         if self.is_gone:
-            raise SourceError("gone")
-        self._log.release(positions)
+            raise CommitError("gone", "gone")
+        self._log.release(places, needed_from=needed_from)
 
     def lag(self) -> Mapping[Partition, Lag]:
         """Pass on."""
@@ -219,7 +225,7 @@ def test_a_full_buffer_pauses_and_room_resumes(make_setup: MakeSetup) -> None:
 def test_releases_reach_the_source_in_its_own_thread(make_setup: MakeSetup) -> None:
     """They wait in a queue until the loop turns."""
     setup = make_setup(instances=8)
-    setup.intake.release({PARTITION: 3})
+    setup.intake.release({PARTITION: 5}, needed_from={PARTITION: 3})
 
     assert [] == setup.source.released
 
@@ -228,11 +234,28 @@ def test_releases_reach_the_source_in_its_own_thread(make_setup: MakeSetup) -> N
     assert [{PARTITION: 3}] == setup.source.released
 
 
+def test_a_release_that_fails_is_repeated_and_reading_goes_on(make_setup: MakeSetup) -> None:
+    """It is counted, and only the newest one is tried again, after a while."""
+    setup = make_setup(instances=100)
+    setup.bench.append(feature_records(10))
+    setup.source.is_gone = True
+    setup.intake.release({PARTITION: 2}, needed_from={PARTITION: 2})
+    setup.turn(2)
+    setup.intake.release({PARTITION: 4}, needed_from={PARTITION: 4})
+    setup.source.is_gone = False
+    setup.bench.clock.seconds += 10
+    setup.turn(1)
+
+    assert [{PARTITION: 2}, {PARTITION: 4}] == setup.source.released
+    assert 1.0 == setup.bench.value("commit_failures_total", error="gone")
+    assert 10 == setup.buffer.num_records
+
+
 def test_a_source_that_is_away_at_the_end_does_not_spoil_it(make_setup: MakeSetup) -> None:
     """What is not released now is released after the next task: the end is in order."""
     setup = make_setup(instances=8)
     setup.source.is_gone = True
-    setup.intake.release({PARTITION: 3})
+    setup.intake.release({PARTITION: 5}, needed_from={PARTITION: 3})
     setup.stop.set()
     setup.intake.run()
 

@@ -140,7 +140,7 @@ def test_an_empty_task_that_a_crash_left_open_is_closed_by_the_next_start(
 
     assert ["empty"] == [outcome.result for outcome in bench.outcomes()]
     assert not again.learning.is_busy
-    assert {PARTITION: 6} == again.intake._released.get_nowait()
+    assert {PARTITION: 6} == again.intake._releases.get_nowait().places
 
 
 def test_checkpoints_inside_a_task_come_by_the_clock(start: Start) -> None:

@@ -256,10 +256,10 @@ def test_what_was_released_stays_so(open_log: OpenLog, clock: Clock) -> None:
     """A later word of a lower place takes nothing back."""
     log = open_log(retention_hours=1.0)
     log.append(values(5))
-    log.release({INSTANCES: 5})
-    log.release({INSTANCES: 2})
+    log.release({INSTANCES: 5}, needed_from={INSTANCES: 5})
+    log.release({INSTANCES: 2}, needed_from={INSTANCES: 2})
     clock.seconds += 2 * HOUR_SECONDS
-    log.release({})
+    log.release({}, needed_from={})
 
     assert {INSTANCES: 5} == log.earliest()
 
@@ -271,11 +271,11 @@ def test_retention_by_age_deletes_what_is_old_and_released(open_log: OpenLog, cl
     clock.seconds += 2 * HOUR_SECONDS
     log.append(values(10))
 
-    log.release({INSTANCES: 8})
+    log.release({INSTANCES: 8}, needed_from={INSTANCES: 8})
     assert {INSTANCES: 8} == log.earliest()
-    log.release({INSTANCES: 21})
+    log.release({INSTANCES: 21}, needed_from={INSTANCES: 21})
     assert {INSTANCES: 11} == log.earliest()
-    log.release({INSTANCES: 3})
+    log.release({INSTANCES: 3}, needed_from={INSTANCES: 3})
     assert list(range(11, 21)) == [record.offset for record in poll_all_from(log, 11)]
 
 
@@ -294,7 +294,7 @@ def test_retention_by_bytes_keeps_the_newest(open_log: OpenLog) -> None:
             NewRecord(b"%04d" % n * 2500) for n in range(call * 100, call * 100 + 100)
         )
         poll_all(log)
-        log.release({INSTANCES: last + 1})
+        log.release({INSTANCES: last + 1}, needed_from={INSTANCES: last + 1})
         for _ in range(3):
             log.poll(1, 0.0)
         sizes.append(log._used_bytes())
@@ -313,7 +313,7 @@ def test_retention_works_in_small_transactions_until_it_is_done(
     log.append(values(1200))
     clock.seconds += 2 * HOUR_SECONDS
     poll_all(log, 2000)
-    log.release({INSTANCES: 1201})
+    log.release({INSTANCES: 1201}, needed_from={INSTANCES: 1201})
     after_release = log.earliest()[INSTANCES]
     for _ in range(5):
         log.poll(1, 0.0)
@@ -333,7 +333,7 @@ def test_reading_goes_on_while_a_producer_keeps_retention_waiting(
     log.append(values(3, start=10))
     producer = sqlite3.connect(tmp_path / "stream.db", isolation_level=None)
     producer.execute("BEGIN IMMEDIATE")
-    log.release({INSTANCES: 11})
+    log.release({INSTANCES: 11}, needed_from={INSTANCES: 11})
 
     assert 3 == len(poll_all(log))
     assert 1 == log.earliest()[INSTANCES]
@@ -351,7 +351,7 @@ def test_offsets_are_never_used_again(open_log: OpenLog, clock: Clock) -> None:
     log = open_log(retention_hours=1.0)
     log.append(values(10))
     clock.seconds += 2 * HOUR_SECONDS
-    log.release({INSTANCES: 11})
+    log.release({INSTANCES: 11}, needed_from={INSTANCES: 11})
     assert {INSTANCES: 11} == log.earliest()
     log.close()
 
@@ -365,7 +365,7 @@ def test_records_that_were_deleted_are_reported_as_lost(open_log: OpenLog, clock
     reader.poll(3, 0.0)
     clock.seconds += 2 * HOUR_SECONDS
     owner.append(values(1))
-    owner.release({INSTANCES: 9})
+    owner.release({INSTANCES: 9}, needed_from={INSTANCES: 9})
 
     with pytest.raises(RecordsLostError) as by_poll:
         reader.poll(10, 0.0)
@@ -493,7 +493,8 @@ log = StreamLog(StreamLogConfig(path=sys.argv[1], retention_hours=1e-9))
 while True:
     batch = log.poll(10, 1.0)
     if batch is not None:
-        log.release({batch.partition: batch.offsets[-1] + 1})
+        places = {batch.partition: batch.offsets[-1] + 1}
+        log.release(places, needed_from=places)
         print(batch.offsets[-1], flush=True)
 """
 

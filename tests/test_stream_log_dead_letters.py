@@ -169,7 +169,7 @@ def test_retention_never_deletes_a_letter(
     dead_letters.add([letter(1)])
     log = StreamLog(StreamLogConfig(path=config.path, retention_hours=1e-9, retention_bytes=1))
     last = log.append([NewRecord(b"x")])
-    log.release({INSTANCES: last + 1})
+    log.release({INSTANCES: last + 1}, needed_from={INSTANCES: last + 1})
     log.close()
 
     assert 1 == dead_letters.count()
