@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test lint check install clean
+.PHONY: demo test lint check install kafka clean
 
 demo: $(INSTALLED)
 	$(BIN)/teacherd demo $(DEMO_ARGS)
@@ -17,6 +17,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# A real Kafka to try things on, until Ctrl+C; `make kafka BROKERS=3` for three. Needs Java 17 and Maven.
+kafka: $(INSTALLED)
+	$(BIN)/python tests/support/kafka_broker.py --brokers $(or $(BROKERS),1)
 
 check: lint test
 

@@ -1,11 +1,15 @@
 """Fixtures that any test may ask for."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from programs import find_program
+
+if TYPE_CHECKING:
+    from kafka_service import KafkaService
 
 RequiresProgram = Callable[[str, str], Path]
 
@@ -39,3 +43,12 @@ def other_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from base_models import untrained_base  # noqa: PLC0415 - as above
 
     return untrained_base(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaService]":
+    """Give a real Kafka that the session's tests share; each makes topics of its own."""
+    from kafka_service import kafka_service  # noqa: PLC0415 - as above
+
+    with kafka_service(tmp_path_factory.mktemp("kafka"), os.environ) as service:
+        yield service
