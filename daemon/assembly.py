@@ -15,7 +15,8 @@ from teacherd.consumers.stream_log import StreamLog
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.consumers.task_buffer import TaskBuffer
-from teacherd.daemon.config import Config
+from teacherd.daemon.config import Config, DecidingConfig
+from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
@@ -37,7 +38,6 @@ from teacherd.daemon.state_lock import StateLock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.stream_opening import open_stream
 from teacherd.models.artifact import LoadedTeacher, Manifest
-from teacherd.models.learner import Learner, LearnerConfig
 
 
 class Assembly:
@@ -107,7 +107,7 @@ class Assembly:
         decoder = build_decoder(config.decoding, head.manifest)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
-        self.learning = self._build_learning(state, head, device, buffer, settings.learning)
+        self.learning = self._build_learning(state, head, device, buffer, settings)
         with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
             self._resume_unfinished(state, source, planned_decoder)
 
@@ -130,33 +130,22 @@ class Assembly:
         head: LoadedTeacher,
         device: torch.device,
         buffer: TaskBuffer,
-        settings: LearnerConfig,
+        settings: DecidingConfig,
     ) -> Learning:
         config = self._config
-        manifest = head.manifest
-        measurement = self._build_measurement(state, manifest, device)
+        measurement = self._build_measurement(state, head.manifest, device)
         observation = self._build_observation(state, measurement, head)
-        learner = Learner(
-            settings,
-            teacher=head.network,
-            preprocessing=manifest.preprocessing,
-            sigma=manifest.sigma,
-            device=device,
-        )
+        core = DecidingCore(settings, head=head, device=device, measurement=measurement)
         opening = state.journal.lineage.opening
         assert opening is not None, "the lineage was opened above"
-        schedule = settings.schedule(opening.seed)
         return Learning(
             config.checkpoints,
-            template=manifest,
-            learner=learner,
-            device=device,
-            schedule=schedule,
+            core=core,
+            schedule=settings.learning.schedule(opening.seed),
             journal=state.journal,
             checkpoints=state.checkpoints,
             versions=state.versions,
             buffer=buffer,
-            measurement=measurement,
             observation=observation,
             release=self.intake.release,
             monotonic=self._monotonic,

@@ -12,25 +12,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-import torch
 
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore
 from teacherd.daemon.config import DecidingConfig
+from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Outcome, Plan, Publish
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.journal import Journal
-from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.recovery import closed_range
-from teacherd.daemon.verdict import decide
-from teacherd.models.artifact import Manifest, write_artifact
-from teacherd.models.learner import Learner, NonFiniteError, TaskReport
+from teacherd.models.artifact import Manifest
+from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
-from teacherd.models.task import Schedule, Task
+from teacherd.models.task import Schedule
 
 _CUT_TIMEOUT_SECONDS = 0.2
 
@@ -66,31 +64,24 @@ class Learning:
         self,
         config: CheckpointConfig,
         *,
-        template: Manifest,
-        learner: Learner,
-        device: torch.device,
+        core: DecidingCore,
         schedule: Schedule,
         journal: Journal,
         checkpoints: CheckpointStore,
         versions: VersionStore,
         buffer: TaskBuffer,
-        measurement: Measurement,
         observation: Observation,
         release: Release,
         monotonic: Callable[[], float],
         stop: threading.Event,
     ) -> None:
         self._config = config
-        self._template = template
-        self._learner = learner
-        self._device = device
-        self._head_sigma = template.sigma
+        self._core = core
         self._schedule = schedule
         self._journal = journal
         self._checkpoints = checkpoints
         self._versions = versions
         self._buffer = buffer
-        self._measurement = measurement
         self._observation = observation
         self._release = release
         self._monotonic = monotonic
@@ -109,13 +100,13 @@ class Learning:
         self._begin(plan, task, age_seconds=0.0)
         if state is not None:
             try:
-                self._learner.load_state_dict(state)
+                self._core.load_state_dict(state)
             except (KeyError, ValueError) as error:
                 # Of another version of teacherd: the plan says all that is needed to begin again.
                 self._log.warning("checkpoint_unfit", task=plan.task, error=str(error))
-                self._learner.discard()
+                self._core.discard()
                 self._begin(plan, task, age_seconds=0.0)
-        self._log.info("task_resumed", task=plan.task, step=self._learner.num_steps_done)
+        self._log.info("task_resumed", task=plan.task, step=self._core.num_steps_done)
 
     def reconfigure(self, deciding: DecidingConfig, checkpoints: CheckpointConfig) -> None:
         """Have other settings taken over from the next task on; called by another thread."""
@@ -146,17 +137,10 @@ class Learning:
     def _take_reconfigurations(self) -> None:
         while not self._reconfigurations.empty():
             new = self._reconfigurations.get()
-            learning = new.deciding.learning
             self._journal.record_settings(new.deciding.to_entry())
             self._config = new.checkpoints
-            self._learner = Learner(
-                learning,
-                teacher=self._learner.teacher,
-                preprocessing=self._template.preprocessing,
-                sigma=self._head_sigma,
-                device=self._device,
-            )
-            self._schedule = learning.schedule(self._schedule.seed)
+            self._core.configure(new.deciding)
+            self._schedule = new.deciding.learning.schedule(self._schedule.seed)
 
     def _plan(self, task: BufferedTask) -> Plan:
         lineage = self._journal.lineage
@@ -181,57 +165,33 @@ class Learning:
             self._close(Outcome(task=plan.task, result="empty"))
             return
         self._observation.task_begun(plan, age_seconds)
-        schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
-        self._learner.begin(
-            Task(number=plan.task, inputs=task.inputs, labels=task.labels), schedule
-        )
+        self._core.begin(plan, task)
 
     def _step(self) -> bool:
         """Make one optimizer step; return whether the task goes on."""
         started = self._monotonic()
         try:
-            goes_on = self._learner.step()
+            goes_on = self._core.step()
         except NonFiniteError as error:
             self._observation.nonfinite_loss()
-            self._learner.discard()
             self._close(
                 Outcome(task=self._task.plan.task, result="quarantined", reasons=(str(error),))
             )
             return False
         self._observation.step_made(
-            self._monotonic() - started, self._learner.num_steps_done, self._learner.num_steps
+            self._monotonic() - started, self._core.num_steps_done, self._core.num_steps
         )
         if not goes_on:
-            self._decide(self._learner.finish())
+            self._decide()
         return goes_on
 
-    def _decide(self, report: TaskReport) -> None:
-        candidate, student = self._learner.candidate, self._learner.student
-        # Measuring may take longer than any step: each part of it counts as a turn of the loop.
-        self._observation.beat("learning")
-        figures = self._figures(report, self._measurement.accuracy(candidate))
-        self._observation.beat("learning")
-        student_accuracy = self._measurement.accuracy(student)
-        self._observation.beat("learning")
-        verdict = decide(candidate)
-        task = self._task.plan.task
-        if verdict.result == "held":
-            self._learner.discard()
-            self._close(Outcome(task=task, result="held", reasons=verdict.reasons, figures=figures))
-            return
-        manifest = self._write_version(figures)
-        outcome = Outcome(
-            task=task,
-            result="accepted",
-            reasons=verdict.reasons,
-            version=manifest.version,
-            sha256=manifest.weights_sha256,
-            should_publish=verdict.should_publish,
-            figures=figures,
-        )
-        self._learner.accept()
-        self._head_sigma = self._learner.sigma
-        self._observation.learned(report, figures, student_accuracy)
+    def _decide(self) -> None:
+        decision = self._core.decide(on_progress=lambda: self._observation.beat("learning"))
+        outcome, manifest = decision.outcome, None
+        if outcome.result == "accepted":
+            manifest = self._write_version(outcome)
+            outcome = replace(outcome, version=manifest.version, sha256=manifest.weights_sha256)
+            self._observation.learned(decision.report, outcome.figures, decision.student_accuracy)
         self._close(outcome, manifest)
 
     def _close(self, outcome: Outcome, manifest: Manifest | None = None) -> None:
@@ -240,6 +200,7 @@ class Learning:
         self._journal.record(outcome)
         if manifest is not None and outcome.should_publish:
             self._journal.record(Publish(version=manifest.version))
+        self._core.close(outcome)
         self._running = None
         self._checkpoint()
         if manifest is not None and outcome.should_publish:
@@ -252,37 +213,21 @@ class Learning:
             running.plan, outcome, self._monotonic() - running.started, self._journal.lineage
         )
 
-    def _write_version(self, figures: Mapping[str, float]) -> Manifest:
+    def _write_version(self, outcome: Outcome) -> Manifest:
         lineage = self._journal.lineage
-        learner = self._learner
-        design = replace(self._template.design, sigma=learner.sigma)
         provenance = Provenance(
             lineage=lineage.id,
-            epoch=self._template.epoch,
+            epoch=self._core.epoch,
             version=lineage.next_version,
             parent=lineage.head,
             tasks=(self._task.plan.task,),
-            verdict={"result": "accepted"},
-            metrics=figures,
+            verdict={"result": outcome.result},
+            metrics=outcome.figures,
             created_at=self._observation.timestamp(),
         )
         return self._versions.write(
-            provenance.version,
-            lambda folder: write_artifact(folder, learner.candidate, design, provenance),
+            provenance.version, lambda folder: self._core.write_candidate(folder, provenance)
         )
-
-    def _figures(self, report: TaskReport, accuracy: Mapping[str, float]) -> dict[str, float]:
-        base = self._measurement.base
-        newest = int(self._task.task.event_times_ms.max())
-        figures = {
-            "outer_ratio": report.outer_share,
-            "retain": report.retain,
-            "newest_event_ms": float(newest),
-        }
-        figures |= {f"loss.{name}": value for name, value in report.losses.items()}
-        figures |= {f"accuracy.{name}": value for name, value in accuracy.items()}
-        figures |= {f"forgetting.{name}": base[name] - value for name, value in accuracy.items()}
-        return figures
 
     @property
     def _task(self) -> _Running:
@@ -307,9 +252,9 @@ class Learning:
             pin=self._journal.pin,
             head=self._journal.lineage.head,
             task=plan.task,
-            step=self._learner.num_steps_done,
+            step=self._core.num_steps_done,
         )
-        self._save(checkpoint, self._learner.state_dict())
+        self._save(checkpoint, self._core.state_dict())
 
     def _checkpoint(self) -> None:
         lineage = self._journal.lineage
