@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from teacherd.consumers.headers import Headers
 from teacherd.consumers.record import Partition
 
 
@@ -15,7 +14,8 @@ class DeadLetter:
     origin: Partition
     offset: int
     key: bytes | None
-    headers: Headers
+    headers: bytes
+    """Packed, as they came: damaged ones go back damaged in the same way."""
     value: bytes
     stage: str
     """What refused it: decoding."""

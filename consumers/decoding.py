@@ -47,6 +47,8 @@ class DecodingConfig:
     (array, label); null reads the formats of docs/records.md."""
     max_record_bytes: int = 8 << 20
     """Longest value; 8 MiB holds a photograph as its camera stores it."""
+    max_header_bytes: int = 8 << 10
+    """Longest headers together, names included; as much as web servers take."""
     max_pixels: int = 1 << 24
     """Largest image, in pixels; 16 million are 48 MiB while they are decoded."""
     max_dimension: int = 16384
@@ -56,7 +58,7 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        for name in ("max_record_bytes", "max_pixels", "max_dimension"):
+        for name in ("max_record_bytes", "max_header_bytes", "max_pixels", "max_dimension"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}: must be above 0; raise it")
         if self.num_threads < 0:
@@ -87,7 +89,11 @@ class Decoder:
         self._limits = ImageLimits(max_pixels=config.max_pixels, max_dimension=config.max_dimension)
         self._form = InputForm(input_shape)
         self._custom = None if config.decoder is None else CustomDecoder(config.decoder)
-        self._reader = DescriptionReader(classes, reads_labels=self._custom is None)
+        self._reader = DescriptionReader(
+            classes,
+            max_header_bytes=config.max_header_bytes,
+            reads_labels=self._custom is None,
+        )
         self._num_threads = config.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoding")
 

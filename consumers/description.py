@@ -6,7 +6,12 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import NamedTuple
 
-from teacherd.consumers.headers import HeadersError, headers_layout, read_layout
+from teacherd.consumers.headers import (
+    MAX_CACHED_BYTES,
+    HeadersError,
+    headers_layout,
+    read_layout,
+)
 from teacherd.consumers.instance import Rejected, RejectionError
 
 MAX_ID_BYTES = 256
@@ -52,10 +57,14 @@ class DescriptionReader:
 
     Args:
         classes: Names, in the order of the network's outputs.
+        max_header_bytes: Longest packed headers; longer ones are refused unread.
         reads_labels: Whether a label header counts; a user's decoder may give it any meaning.
     """
 
-    def __init__(self, classes: Sequence[str], *, reads_labels: bool = True) -> None:
+    def __init__(
+        self, classes: Sequence[str], *, max_header_bytes: int, reads_labels: bool = True
+    ) -> None:
+        self._max_header_bytes = max_header_bytes
         self._reads_labels = reads_labels
         self._num_classes = len(classes)
         self._labels = _places(classes)
@@ -66,7 +75,7 @@ class DescriptionReader:
     def read(self, headers: Sequence[bytes], timestamps_ms: Sequence[int]) -> Descriptions:
         """Return what packed headers say; a record's timestamp stands in for its event time."""
         rejected: dict[int, Rejected] = {}
-        fields = _fields_alike(headers) or _fields_of_each(headers, rejected)
+        fields = self._fields_alike(headers) or self._fields_of_each(headers, rejected)
         _, content_types, labels, ids, times = zip(*fields, strict=True)
         return Descriptions(
             content_types=[
@@ -78,6 +87,36 @@ class DescriptionReader:
             event_times_ms=_event_times(_values(headers, times), timestamps_ms, rejected),
             rejected=rejected,
         )
+
+    def _fields_alike(self, headers: Sequence[bytes]) -> Sequence[_Fields] | None:
+        """Return where the fields are if the layouts are known and as long as the first one.
+
+        That is how the headers of one producer are, whatever their values: one lookup each does.
+        """
+        lengths = [*map(len, headers)]
+        if max(lengths) > self._max_header_bytes:
+            return None
+        try:
+            num_bytes = headers_layout(headers[0]).num_bytes
+            fields = [_fields(packed[:num_bytes]) for packed in headers]
+        except HeadersError:
+            return None
+        return fields if lengths == [each.total_bytes for each in fields] else None
+
+    def _fields_of_each(
+        self, headers: Sequence[bytes], rejected: dict[int, Rejected]
+    ) -> Sequence[_Fields]:
+        limit, fields = self._max_header_bytes, [_NO_FIELDS] * len(headers)
+        for number, packed in enumerate(headers):
+            if len(packed) > limit:
+                rule = f"the headers have {len(packed)} bytes; the limit is {limit}"
+                rejected[number] = Rejected("headers_too_large", rule)
+                continue
+            try:
+                fields[number] = _fields(packed[: headers_layout(packed).num_bytes])
+            except HeadersError:
+                rejected[number] = Rejected("malformed", "the headers cannot be read")
+        return fields
 
     def place(self, label: str | int) -> int:
         """Return the place of a label from a body or a user's decoder; a name wins over an index.
@@ -133,38 +172,16 @@ def _iso_to_ms(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _fields_alike(headers: Sequence[bytes]) -> Sequence[_Fields] | None:
-    """Return where the fields are if the layouts are known and as long as the first one.
-
-    That is how the headers of one producer are, whatever their values: then one lookup each does.
-    """
-    try:
-        num_bytes = headers_layout(headers[0]).num_bytes
-        fields = [_fields(packed[:num_bytes]) for packed in headers]
-    except HeadersError:
-        return None
-    is_whole = [*map(len, headers)] == [each.total_bytes for each in fields]
-    return fields if is_whole else None
-
-
-def _fields_of_each(headers: Sequence[bytes], rejected: dict[int, Rejected]) -> Sequence[_Fields]:
-    fields = []
-    for number, packed in enumerate(headers):
-        try:
-            fields.append(_fields(packed[: headers_layout(packed).num_bytes]))
-        except HeadersError:
-            rejected[number] = Rejected("malformed", "the headers cannot be read")
-            fields.append(_NO_FIELDS)
-    return fields
-
-
-@functools.lru_cache(maxsize=4096)
 def _fields(layout: bytes) -> _Fields:
     """Return where a layout has the fields.
 
     Raises:
         HeadersError: It is none, or not a whole one.
     """
+    return _known_fields(layout) if len(layout) <= MAX_CACHED_BYTES else _find_fields(layout)
+
+
+def _find_fields(layout: bytes) -> _Fields:
     read = read_layout(layout)
     found = dict(zip(read.names, read.slices, strict=True))
     names = ("content-type", "label", "id", "event-time")
@@ -174,6 +191,9 @@ def _fields(layout: bytes) -> _Fields:
         content_type.start, min(content_type.stop, content_type.start + _MAX_CONTENT_TYPE_BYTES)
     )
     return _Fields(read.total_bytes, content_type, *others)
+
+
+_known_fields = functools.lru_cache(maxsize=4096)(_find_fields)
 
 
 def _values(headers: Sequence[bytes], parts: Sequence[slice]) -> Sequence[bytes] | None:

@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
 
+UNREADABLE_HEADERS = "unreadable-headers"
+"""Name of the one header that damaged ones are shown as: bytes that this library did not pack."""
 PREFIX_BYTES = 2
+MAX_CACHED_BYTES = 1024
+"""Layouts that are longer are read anew each time: what producers send must not fill memory."""
 _ENTRY = struct.Struct(">HI")
 _MAX_LAYOUT_BYTES = 0xFFFF
 
@@ -41,7 +45,9 @@ def pack_headers(headers: Headers) -> bytes:
     if not headers:
         return b""
     names, values = zip(*headers, strict=True)
-    return _layout_bytes(names, tuple(map(len, values))) + b"".join(values)
+    is_short = sum(map(len, names)) <= MAX_CACHED_BYTES
+    layout_bytes = _known_layout_bytes if is_short else _layout_bytes
+    return layout_bytes(names, tuple(map(len, values))) + b"".join(values)
 
 
 def unpack_headers(packed: bytes) -> Headers:
@@ -53,6 +59,14 @@ def unpack_headers(packed: bytes) -> Headers:
     layout = headers_layout(packed)
     values = [packed[part] for part in layout.slices]
     return tuple(zip(layout.names, values, strict=True))
+
+
+def readable_headers(packed: bytes) -> Headers:
+    """Return the headers, or damaged ones whole under one name that says so."""
+    try:
+        return unpack_headers(packed)
+    except HeadersError:
+        return ((UNREADABLE_HEADERS, packed),)
 
 
 def headers_layout(packed: bytes) -> HeadersLayout:
@@ -67,7 +81,6 @@ def headers_layout(packed: bytes) -> HeadersLayout:
     return layout
 
 
-@functools.lru_cache(maxsize=4096)
 def _layout_bytes(names: tuple[str, ...], lengths: tuple[int, ...]) -> bytes:
     parts: list[bytes] = []
     try:
@@ -83,13 +96,19 @@ def _layout_bytes(names: tuple[str, ...], lengths: tuple[int, ...]) -> bytes:
         ) from error
 
 
-@functools.lru_cache(maxsize=4096)
+_known_layout_bytes = functools.lru_cache(maxsize=4096)(_layout_bytes)
+
+
 def read_layout(layout: bytes) -> HeadersLayout:
     """Return what the bytes of a layout say.
 
     Raises:
         HeadersError: The bytes are something else, or not a whole layout.
     """
+    return _known_layout(layout) if len(layout) <= MAX_CACHED_BYTES else _layout(layout)
+
+
+def _layout(layout: bytes) -> HeadersLayout:
     names, lengths, at = [], [], PREFIX_BYTES
     if layout and len(layout) != PREFIX_BYTES + int.from_bytes(layout[:PREFIX_BYTES]):
         raise _not_headers()
@@ -106,6 +125,9 @@ def read_layout(layout: bytes) -> HeadersLayout:
     bounds = list(accumulate(lengths, initial=len(layout)))
     slices = tuple(slice(low, high) for low, high in pairwise(bounds))
     return HeadersLayout(len(layout), tuple(names), slices, bounds[-1])
+
+
+_known_layout = functools.lru_cache(maxsize=4096)(_layout)
 
 
 def _not_headers() -> HeadersError:

@@ -12,6 +12,7 @@ Reason = Literal[
     "bad_id",
     "decoder_error",
     "empty",
+    "headers_too_large",
     "malformed",
     "missing_label",
     "not_finite",

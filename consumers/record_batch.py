@@ -3,11 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from teacherd.consumers.headers import Headers, HeadersError, pack_headers, unpack_headers
+from teacherd.consumers.headers import pack_headers, readable_headers
 from teacherd.consumers.record import Partition, Record
-
-UNREADABLE_HEADERS = "unreadable-headers"
-"""Name of the one header of a record whose headers are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class RecordBatch:
             self.partition,
             self.offsets[place],
             self.keys[place],
-            _unpack(self.headers[place]),
+            readable_headers(self.headers[place]),
             self.values[place],
             self.timestamps_ms[place],
         )
@@ -66,11 +63,3 @@ class RecordBatch:
     def num_bytes(self) -> int:
         """Return how long the values are together."""
         return sum(map(len, self.values))
-
-
-def _unpack(packed: bytes) -> Headers:
-    try:
-        return unpack_headers(packed)
-    except HeadersError:
-        # Somebody wrote to the log past this library: the bytes go to the dead letters as they are.
-        return ((UNREADABLE_HEADERS, packed),)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from teacherd.consumers.dead_letters import DeadLetter, KeptLetter
-from teacherd.consumers.headers import pack_headers, unpack_headers
 from teacherd.consumers.record import Partition
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.stream_log_file import open_stream_log, source_errors, transaction
@@ -103,7 +102,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
         letter.reason,
         letter.message,
         letter.key,
-        pack_headers(letter.headers),
+        letter.headers,
         letter.value,
     )
 
@@ -116,7 +115,7 @@ def _kept(row: _Row) -> KeptLetter:
         origin=Partition(topic, partition),
         offset=offset,
         key=key,
-        headers=unpack_headers(headers),
+        headers=headers,
         value=value,
         stage=stage,
         reason=reason,

@@ -1,5 +1,6 @@
 """The configuration: one tree of frozen dataclasses, read from file, environment and flags."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,6 +58,10 @@ class ProcessConfig:
             raise ValueError(f"shutdown_seconds: {self.shutdown_seconds}: must be above 0; take 25")
 
 
+_DECODING_BEFORE: Mapping[str, Any] = {"max_header_bytes": sys.maxsize}
+"""What decoding did before these keys came; entries of the log without them still mean it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecidingConfig:
     """The settings that decide weights, which the lineage log holds."""
@@ -71,12 +76,13 @@ class DecidingConfig:
 
     @classmethod
     def from_entry(cls, settings: Mapping[str, Any]) -> "DecidingConfig":
-        """Read them from the log.
+        """Read them from the log; what an older version did not have means what it did then.
 
         Raises:
             ConfigurationError: They are of another version of teacherd, and mean nothing to this.
         """
-        return parse(cls, settings, origin="lineage log")
+        decoding = {**_DECODING_BEFORE, **settings.get("decoding", {})}
+        return parse(cls, {**settings, "decoding": decoding}, origin="lineage log")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from teacherd.consumers.dead_letters import DeadLetter, DeadLetters
 from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.instance import Rejected
-from teacherd.consumers.record import Partition, Record
+from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import CommitError, Source, SourceError
 from teacherd.consumers.task_buffer import TaskBuffer
@@ -152,7 +152,7 @@ class Intake:
             # Before the buffer: a plan names only rejects whose dead letters are durable.
             self._dead_letters.add(
                 [
-                    self._letter(batch.record(place), rejected)
+                    self._letter(batch, place, rejected)
                     for place, rejected in decoded.rejected.items()
                 ]
             )
@@ -161,13 +161,13 @@ class Intake:
         self._taken = dict(positions)
         self._count(batch, decoded)
 
-    def _letter(self, record: Record, rejected: Rejected) -> DeadLetter:
+    def _letter(self, batch: RecordBatch, place: int, rejected: Rejected) -> DeadLetter:
         return DeadLetter(
-            origin=record.partition,
-            offset=record.offset,
-            key=record.key,
-            headers=record.headers,
-            value=record.value,
+            origin=batch.partition,
+            offset=batch.offsets[place],
+            key=batch.keys[place],
+            headers=batch.headers[place],
+            value=batch.values[place],
             stage="decoding",
             reason=rejected.reason,
             message=rejected.message,

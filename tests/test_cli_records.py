@@ -48,7 +48,7 @@ def refused(config: Path, log: StreamLogConfig) -> Path:
             origin=INSTANCES,
             offset=offset,
             key=None,
-            headers=(),
+            headers=b"",
             value=b"x" * offset,
             stage="decoding",
             reason="unknown_label",

@@ -1,5 +1,6 @@
 """The configuration: config.yaml is complete and true, and every source of settings ranks."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +34,7 @@ KEYS = [
     "intake.max_backoff_seconds",
     "decoding.decoder",
     "decoding.max_record_bytes",
+    "decoding.max_header_bytes",
     "decoding.max_pixels",
     "decoding.max_dimension",
     "decoding.num_threads",
@@ -195,3 +197,14 @@ def test_settings_that_decide_weights_come_back_from_the_log() -> None:
 
     assert config.deciding == DecidingConfig.from_entry(entry)
     assert asdict(config)["learning"] == entry["learning"]
+
+
+def test_settings_of_an_older_log_mean_what_they_meant() -> None:
+    """A limit that came later does not reject records of a plan that took them."""
+    entry = Config().deciding.to_entry()
+    del entry["decoding"]["max_header_bytes"]
+
+    settings = DecidingConfig.from_entry(entry)
+
+    assert sys.maxsize == settings.decoding.max_header_bytes
+    assert Config().decoding.max_pixels == settings.decoding.max_pixels

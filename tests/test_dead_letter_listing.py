@@ -8,6 +8,7 @@ import pytest
 from records import INSTANCES
 
 from teacherd.consumers.dead_letters import DeadLetter
+from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.daemon.dead_letter_listing import list_letters, requeue_letters
@@ -25,7 +26,7 @@ def config(tmp_path: Path) -> StreamLogConfig:
                     origin=INSTANCES,
                     offset=10 + number,
                     key=b"key",
-                    headers=(("label", b"?"),),
+                    headers=pack_headers((("label", b"?"),)),
                     value=bytes(number),
                     stage="decoding",
                     reason="malformed",

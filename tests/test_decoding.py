@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import sys
+import tracemalloc
 import types
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from records import (
 )
 
 from teacherd.consumers.decoding import JSON, NPY, Decoder, DecodingConfig
+from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.instance import MAX_MESSAGE_CHARACTERS, REASONS, Instance, Rejected
 from teacherd.consumers.producing import PNG, build_record, encode_npy, encode_png
 from teacherd.consumers.record import NewRecord, Record
@@ -440,6 +442,45 @@ def test_headers_that_cannot_be_read_are_a_rejection() -> None:
     assert [0, 2] == list(decoded.places)
     assert "malformed" == decoded.rejected[1].reason
     assert (("unreadable-headers", b"\x00\x03junk"),) == batch.record(1).headers
+
+
+def test_the_longest_headers_are_taken_and_one_byte_more_is_not() -> None:
+    """Names count too; those of the other records are read as ever, whatever comes between."""
+    plain = build_record(encode_npy(np.zeros(1)), content_type=NPY, label="1")
+    longer = plain._replace(headers=(*plain.headers, ("n" * 700, b"v" * 700)))
+    packed = len(pack_headers(longer.headers))
+
+    results = [
+        list(
+            decoder(input_shape=(1,), max_header_bytes=limit).decode_batch(
+                at_offsets([plain, longer, plain])
+            )
+        )
+        for limit in (packed, packed - 1)
+    ]
+
+    assert [True] * 3 == [isinstance(each, Instance) for each in results[0]]
+    assert [True, False, True] == [isinstance(each, Instance) for each in results[1]]
+    assert "headers_too_large" == reason(results[1][1])
+
+
+def test_headers_of_many_long_layouts_do_not_stay_in_memory() -> None:
+    """A producer whose names are never the same must not fill the daemon's memory."""
+    made = decoder(input_shape=(1,))
+    plain = build_record(encode_npy(np.zeros(1)), content_type=NPY, label="1")
+
+    def send(numbers: range) -> None:
+        for number in numbers:
+            name = f"{number:06}" + "n" * 7000
+            made.decode_batch(at_offsets([plain._replace(headers=(*plain.headers, (name, b"")))]))
+
+    send(range(10))
+    tracemalloc.start()
+    send(range(10, 510))
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept_bytes < 500 * 7000 / 10
 
 
 def test_messages_do_not_repeat_the_payload() -> None:

@@ -1,5 +1,6 @@
 """Tests of the dead letters: each kept once, each requeued once, all untouched."""
 
+import dataclasses
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from records import INSTANCES, malformed_records
 
 from teacherd.consumers.dead_letters import DeadLetter
+from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.record import NewRecord, Partition
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
@@ -35,7 +37,7 @@ def letter(offset: int, record: NewRecord | None = None) -> DeadLetter:
         origin=INSTANCES,
         offset=offset,
         key=record.key,
-        headers=record.headers,
+        headers=pack_headers(record.headers),
         value=record.value,
         stage="decoding",
         reason="malformed",
@@ -72,7 +74,7 @@ def test_a_letter_of_the_same_origin_is_kept_once(dead_letters: StreamLogDeadLet
         origin=Partition("instances", 1),
         offset=3,
         key=None,
-        headers=(),
+        headers=b"",
         value=b"",
         stage=other.stage,
         reason=other.reason,
@@ -84,6 +86,23 @@ def test_a_letter_of_the_same_origin_is_kept_once(dead_letters: StreamLogDeadLet
     assert [letter(1), letter(2), letter(3), elsewhere] == [
         each.letter for each in dead_letters.list(10)
     ]
+
+
+def test_damaged_headers_go_back_as_they_came(
+    dead_letters: StreamLogDeadLetters, config: StreamLogConfig
+) -> None:
+    """Not wrapped as a header of their own: a repaired decoder sees what the first one saw."""
+    damaged = dataclasses.replace(letter(1), headers=b"\x00\x03junk")
+    dead_letters.add([damaged])
+    kept = dead_letters.list(10)
+    dead_letters.requeue()
+    log = StreamLog(config)
+    batch = log.poll(10, 0.0)
+    log.close()
+
+    assert [damaged] == [each.letter for each in kept]
+    assert batch is not None
+    assert [b"\x00\x03junk"] == list(batch.headers)
 
 
 def test_letters_can_be_listed_in_pages(dead_letters: StreamLogDeadLetters) -> None:
