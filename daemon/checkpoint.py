@@ -6,9 +6,9 @@ so that a crash repeats seconds. A checkpoint is a folder that appears at once a
 `checkpoint.json`, and `learner.safetensors` inside a task.
 """
 
+import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from teacherd.daemon.durable import remove_temporaries, write_folder
+from teacherd.daemon.durable import (
+    make_directory,
+    remove_folder,
+    remove_temporaries,
+    write_folder,
+)
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage_log import Pin
 
@@ -78,7 +83,7 @@ class CheckpointStore:
         self._directory = directory
         self._keep = keep
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
             remove_temporaries(directory)
         except OSError as error:
             raise StateError(directory, f"cannot be used: {error.strerror}") from error
@@ -105,7 +110,9 @@ class CheckpointStore:
 
         write_folder(self._path(number), fill, name="checkpoint")
         for old in self._numbers()[: -self._keep]:
-            shutil.rmtree(self._path(old), ignore_errors=True)
+            # One that stays takes room and harms nothing.
+            with contextlib.suppress(OSError):
+                remove_folder(self._path(old))
         return len(metadata) + len(data or b"")
 
     def load_newest(self, on_unreadable: Callable[[StateError], None]) -> StoredCheckpoint | None:

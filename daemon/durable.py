@@ -22,11 +22,12 @@ FAILPOINT_VARIABLE = "TEACHERD_FAILPOINT"
 class Failpoints:
     """Kills the process with SIGKILL at the n-th passing of one named point, as a crash would.
 
-    The environment variable TEACHERD_FAILPOINT holds `name` or `name:n`; unset, nothing
-    happens.
+    The environment variable TEACHERD_FAILPOINT holds `name` or `name:n`, where `*` stands for
+    every point; unset, nothing happens.
     """
 
     def __init__(self, setting: str | None) -> None:
+        self._tell: Callable[[str], object] | None = None
         self.arm(setting)
 
     def arm(self, setting: str | None) -> None:
@@ -35,9 +36,15 @@ class Failpoints:
         self._name = name
         self._left = int(count or 1)
 
+    def watch(self, tell: Callable[[str], object]) -> None:
+        """Have the name of every point told from now on, before it may kill."""
+        self._tell = tell
+
     def reach(self, name: str) -> None:
         """Pass the point `name`; does not return if this is the armed one."""
-        if name != self._name:
+        if self._tell is not None:
+            self._tell(name)
+        if self._name not in {name, "*"}:
             return
         self._left -= 1
         if self._left == 0:
@@ -46,6 +53,19 @@ class Failpoints:
 
 failpoints = Failpoints(os.environ.get(FAILPOINT_VARIABLE))
 failpoint = failpoints.reach
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, unless it is there; its name is durable on return.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    missing = [each for each in path.parents if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    # Also where it was there: whoever made it may have died before the name was durable.
+    for parent in dict.fromkeys([*(each.parent for each in missing), path.parent]):
+        sync_directory(parent)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -65,6 +85,7 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.replace(path)
         failpoint(f"{path.name}.renamed")
         sync_directory(path.parent)
+        failpoint(f"{path.name}.durable")
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StateError(path, f"cannot be written: {error.strerror or error}") from error
@@ -84,6 +105,7 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
     temporary = _temporary(path)
     try:
         temporary.mkdir(parents=True)
+        failpoint(f"{name}.made")
         result = fill(temporary)
         failpoint(f"{name}.written")
         for file in temporary.iterdir():
@@ -93,10 +115,28 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
         temporary.rename(path)
         failpoint(f"{name}.renamed")
         sync_directory(path.parent)
+        failpoint(f"{name}.durable")
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StateError(path, f"cannot be written: {error.strerror or error}") from error
     return result
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that a crash leaves the whole of it or nothing under its name.
+
+    What cannot go now is left under a temporary name, for the next start.
+
+    Raises:
+        OSError: The disk refused to take the name away.
+    """
+    doomed = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-removed")
+    path.rename(doomed)
+    failpoint("removal.renamed")
+    # Else a power cut could bring back the name, but not what was in the folder.
+    sync_directory(path.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+    failpoint("removal.done")
 
 
 def remove_temporaries(directory: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import CommitError, Source, SourceError
 from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.durable import failpoint
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
 
@@ -156,6 +157,7 @@ class Intake:
                     for place, rejected in decoded.rejected.items()
                 ]
             )
+            failpoint("dead_letters.added")
         positions = self._source.positions()
         self._buffer.append(batch, decoded, positions)
         self._taken = dict(positions)
@@ -226,6 +228,7 @@ class Intake:
             self._next_release = 0.0
         if self._release is None or self._now() < self._next_release:
             return
+        failpoint("release.before")
         try:
             self._source.release(self._release.places, needed_from=self._release.needed_from)
         except CommitError as error:
@@ -233,6 +236,7 @@ class Intake:
             self._metrics.commit_failures.labels(error.kind).inc()
             self._log.warning("release_failed", error=str(error))
         else:
+            failpoint("release.done")
             self._release = None
 
     def _survive(self, error: SourceError) -> None:

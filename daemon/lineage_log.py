@@ -75,6 +75,8 @@ class LineageLog:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
             sync_directory(path.parent)
             data = path.read_bytes()
+            # A killed process may have written a line and not synced it: it takes effect now.
+            os.fsync(self._descriptor)
         except OSError as error:
             raise StateError(path, f"cannot be opened: {error.strerror}") from error
         content = _read(data)

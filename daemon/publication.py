@@ -1,13 +1,13 @@
 """Versions on disk: folders that appear at once and never change, and which one is served."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from teacherd.daemon.durable import (
-    TEMPORARY_PREFIX,
+    make_directory,
     remove,
+    remove_folder,
     remove_temporaries,
     write_file,
     write_folder,
@@ -48,7 +48,7 @@ class VersionStore:
         self._keep = config.keep_versions
         self.root = root
         try:
-            (root / VERSIONS).mkdir(parents=True, exist_ok=True)
+            make_directory(root / VERSIONS)
         except OSError as error:
             raise StateError(root, f"cannot be used: {error.strerror}") from error
 
@@ -137,14 +137,10 @@ class VersionStore:
         for version in sorted(lineage.versions)[: -self._keep]:
             folder = version_folder(self.root, version)
             if version not in pinned and folder.exists():
-                # Renamed first: a crash must not leave half a version under its name.
-                doomed = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-pruned")
                 try:
-                    folder.rename(doomed)
+                    remove_folder(folder)
                 except OSError as error:
                     raise StateError(folder, f"cannot be removed: {error.strerror}") from error
-                # What cannot go now goes at the next start: nobody finds it under this name.
-                shutil.rmtree(doomed, ignore_errors=True)
 
     def _pointer_to(self, manifest: Manifest) -> CurrentPointer:
         try:

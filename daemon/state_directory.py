@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from teacherd.daemon.checkpoint import CheckpointStore, StoredCheckpoint
-from teacherd.daemon.durable import remove_temporaries
+from teacherd.daemon.durable import make_directory, remove_temporaries
 from teacherd.daemon.errors import ConfigurationError, Problem, StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage_log import LineageLog
@@ -86,7 +86,7 @@ def make_state_directory(directory: Path) -> None:
         ConfigurationError: It cannot.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         probe = directory / ".tmp-probe"
         probe.write_bytes(b"")
         probe.unlink(missing_ok=True)  # whoever holds the directory may have tidied it up

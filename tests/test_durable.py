@@ -11,7 +11,9 @@ import pytest
 from teacherd.daemon.durable import (
     FAILPOINT_VARIABLE,
     Failpoints,
+    make_directory,
     remove,
+    remove_folder,
     remove_temporaries,
     write_file,
     write_folder,
@@ -126,3 +128,42 @@ def test_what_has_gone_meanwhile_counts_as_removed(tmp_path: Path) -> None:
     remove(tmp_path / ".tmp-probe")
 
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_made_directory_is_durable_up_to_the_one_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every name that was new is synced, in the directory that holds it."""
+    synced = []
+    monkeypatch.setattr("teacherd.daemon.durable.sync_directory", synced.append)
+    make_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
+
+    assert (tmp_path / "a" / "b").is_dir()
+    assert [tmp_path, tmp_path / "a", tmp_path / "a"] == synced
+
+
+def test_a_removed_folder_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be deleted is under no name that anybody reads."""
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "a").write_bytes(b"old")
+    monkeypatch.setattr("shutil.rmtree", lambda *_arguments, **_keywords: None)
+    remove_folder(tmp_path / "v1")
+
+    assert [".tmp-v1-removed"] == [path.name for path in tmp_path.iterdir()]
+    monkeypatch.undo()
+    remove_temporaries(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_star_stands_for_every_point() -> None:
+    """So that a test can die at the n-th thing that happens, whatever it is."""
+    names: list[str] = []
+    armed = Failpoints("*:3")
+    armed.watch(names.append)
+    armed.reach("a")
+    armed.reach("b")
+
+    with pytest.raises(SystemExit):
+        _reach_catching_signal(armed)
+    assert ["a", "b"] == names

@@ -159,7 +159,7 @@ def test_a_half_removed_version_is_under_no_versions_name(
     state.versions.prune(state.journal.lineage)
     monkeypatch.undo()
 
-    assert [".tmp-000001-pruned", "000000", "000002", "000003"] == names(state)
+    assert [".tmp-000001-removed", "000000", "000002", "000003"] == names(state)
 
     state.versions.mend(state.journal.lineage)
 

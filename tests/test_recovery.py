@@ -1,26 +1,32 @@
 """Killed at any point of a task's order of events, the daemon ends with the same lineage."""
 
+import random
 import shutil
 import signal
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from base_models import digits
+from crash_rig import (
+    CrashRig,
+    Findings,
+    Kill,
+    StreamLogStream,
+    crash_records,
+    crash_settings,
+    decided,
+    make_rig,
+    uninterrupted,
+)
 from forked_daemon import ForkedDaemon
 
-from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
-from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.errors import ExitCode
-from teacherd.models.hot_teacher import HotTeacher
 
-TASK_INSTANCES = 30
 NUM_TASKS = 3
 FAILPOINTS = [
     "open.before",
@@ -30,66 +36,44 @@ FAILPOINTS = [
     "current.written",
     "current.synced",
     "current.renamed",
+    "dead_letters.added",
     "plan.before",
     "plan.torn",
     "plan.written",
     "plan.appended",
+    "checkpoint.made",
     "checkpoint.written",
     "checkpoint.synced",
     "checkpoint.renamed",
+    "checkpoint.durable",
+    "removal.renamed",
+    "version.made:2",
     "version.written:2",
-    "version.synced:2",
     "version.renamed:2",
-    "outcome.before",
+    "version.durable:2",
     "outcome.torn",
     "outcome.appended",
     "publish.before:2",
     "publish.torn:2",
     "publish.appended:2",
-    "current.written:2",
     "current.renamed:2",
+    "current.durable:2",
+    "release.before",
+    "release.done",
     "plan.torn:2",
-    "plan.appended:2",
     "outcome.torn:2",
     "version.renamed:3",
     "outcome.appended:3",
 ]
 
 
-def settings(directory: Path, base: Path) -> dict[str, Any]:
-    """Return what makes a small, quick daemon below a directory."""
-    return {
-        "model": {"base": str(base)},
-        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
-        "stream_log": {"path": str(directory / "stream.db")},
-        "tasks": {"instances": TASK_INSTANCES, "min_instances": 1},
-        "learning": {"epochs": 6, "consolidation": {"freezing_epochs": 2, "interval_epochs": 2}},
-        "checkpoints": {"interval_seconds": 0.001},
-        "endpoints": {"port": 0},
-        "logging": {"format": "json"},
-    }
-
-
-def write_stream(path: Path, num_records: int) -> None:
-    """Append digits, every tenth of them a record that is none."""
-    data = digits()
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    log.append(
-        build_record(
-            b"no array" if place % 10 == 9 else encode_npy(data.inputs[place]),
-            content_type=NPY,
-            label=int(data.labels[place]),
-        )
-        for place in range(num_records)
-    )
-    log.close()
-
-
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a stream log that is enough for NUM_TASKS tasks."""
     path = tmp_path_factory.mktemp("stream") / "stream.db"
-    write_stream(path, (TASK_INSTANCES * NUM_TASKS * 10) // 9 + 5)
+    log = StreamLog(StreamLogConfig(path=str(path)))
+    log.append(crash_records(NUM_TASKS))
+    log.close()
     return path
 
 
@@ -104,7 +88,7 @@ def make_daemon(stream: Path, digits_base_model: Path) -> Iterator[MakeDaemon]:
     def make(directory: Path, **sections: dict[str, Any]) -> ForkedDaemon:
         if not (directory / "stream.db").exists():
             shutil.copy(stream, directory / "stream.db")
-        merged = {**settings(directory, digits_base_model), **sections}
+        merged = {**crash_settings(directory, digits_base_model), **sections}
         made.append(ForkedDaemon(merged, directory))
         return made[-1]
 
@@ -113,81 +97,64 @@ def make_daemon(stream: Path, digits_base_model: Path) -> Iterator[MakeDaemon]:
         daemon.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """A run that nothing happened to."""
+
+    decided: list[tuple[int, str, int | None, str | None]]
+    failpoints: list[str]
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(
+def undisturbed(
     stream: Path, digits_base_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[Outcome]:
-    """Give the outcomes of a run that nothing happened to."""
-    directory = tmp_path_factory.mktemp("uninterrupted")
+) -> Undisturbed:
+    """Give what every other run must come to."""
+    directory = tmp_path_factory.mktemp("undisturbed")
     shutil.copy(stream, directory / "stream.db")
-    daemon = ForkedDaemon(settings(directory, digits_base_model), directory)
-    try:
-        code = daemon.run_until_tasks(NUM_TASKS)
-    finally:
-        daemon.close()
-    assert ExitCode.OK == code
-    return daemon.outcomes()
+    findings, failpoints, seconds = uninterrupted(
+        directory,
+        crash_settings(directory, digits_base_model),
+        StreamLogStream(directory / "stream.db"),
+        num_tasks=NUM_TASKS,
+    )
+    require_whole(findings, findings.decided)
+    assert NUM_TASKS == len(findings.decided)
+    return Undisturbed(findings.decided, failpoints, seconds)
 
 
-def decided(outcomes: list[Outcome]) -> list[tuple[int, str, int | None, str | None]]:
-    """Return what must be equal: task, result, version, sha256 of the weights."""
-    return [(each.task, each.result, each.version, each.sha256) for each in outcomes]
+def require_whole(
+    findings: Findings, expected: list[tuple[int, str, int | None, str | None]]
+) -> None:
+    """Nothing lost, nothing twice, nothing left behind, the same versions."""
+    assert [] == findings.wrong
+    assert ([], []) == (findings.accounts.lost, findings.accounts.twice)
+    assert expected == findings.decided
 
 
-def learned_offsets(plans: list[Plan]) -> list[int]:
-    """Return every offset of the plans' ranges, in their order."""
-    return [
-        offset
-        for plan in plans
-        for closed in plan.ranges
-        for offset in range(closed.start, closed.end)
-    ]
+@pytest.fixture
+def rig(stream: Path, digits_base_model: Path, tmp_path: Path) -> Iterator[CrashRig]:
+    """Give a lineage to be killed."""
+    rig = make_rig(tmp_path, digits_base_model, stream, num_tasks=NUM_TASKS)
+    yield rig
+    rig.close()
 
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
-def test_a_crash_changes_nothing(
-    make_daemon: MakeDaemon,
-    tmp_path: Path,
-    uninterrupted: list[Outcome],
-    failpoint: str,
-) -> None:
-    """The same versions with the same weights; every offset in one plan; nothing left behind."""
-    daemon = make_daemon(tmp_path)
-    daemon.start(failpoint)
-
-    assert -signal.SIGKILL == daemon.wait()
-    assert ExitCode.OK == daemon.run_until_tasks(NUM_TASKS)
-    assert decided(uninterrupted) == decided(daemon.outcomes())
-    offsets = learned_offsets(daemon.plans())
-    assert list(range(offsets[0], offsets[-1] + 1)) == offsets
-    assert 1 == offsets[0]
-    public = tmp_path / "state" / "public"
-    assert [f"{version:06d}" for version in range(NUM_TASKS + 1)] == sorted(
-        path.name for path in (public / "versions").iterdir()
-    )
-    assert [] == list((tmp_path / "state").rglob(".tmp-*"))
-    with HotTeacher(public) as teacher:
-        assert NUM_TASKS == teacher.version
+def test_a_crash_changes_nothing(rig: CrashRig, undisturbed: Undisturbed, failpoint: str) -> None:
+    """The same versions with the same weights; every record in one place; nothing left behind."""
+    assert rig.kill_once(Kill(failpoint))
+    require_whole(rig.finish(), undisturbed.decided)
 
 
-def test_many_crashes_in_a_row_change_nothing(
-    make_daemon: MakeDaemon, tmp_path: Path, uninterrupted: list[Outcome]
-) -> None:
-    """Killed by the clock over and over, at moments that nobody chose."""
-    daemon = make_daemon(tmp_path)
-    rng = np.random.default_rng(0)
-    num_kills = 0
-    while len(daemon.outcomes()) < NUM_TASKS and num_kills < 40:
-        before = daemon.log_path.stat().st_size
-        daemon.start()
-        daemon.wait_until(lambda size=before: daemon.log_path.stat().st_size > size)
-        time.sleep(rng.uniform(0.01, 0.12))
-        daemon.kill()
-        num_kills += 1
-
-    assert num_kills > 0
-    assert ExitCode.OK == daemon.run_until_tasks(NUM_TASKS)
-    assert decided(uninterrupted) == decided(daemon.outcomes())
+def test_many_crashes_in_a_row_change_nothing(rig: CrashRig, undisturbed: Undisturbed) -> None:
+    """Killed over and over at points and moments that nobody chose, recovery's own among them."""
+    rng = random.Random(5)
+    for _ in range(4):
+        rig.kill_once(Kill(f"*:{rng.randrange(1, len(undisturbed.failpoints) // 2)}"))
+        rig.kill_once(Kill(seconds=rng.uniform(0.05, undisturbed.seconds / 2)))
+    require_whole(rig.finish(), undisturbed.decided)
 
 
 def test_a_stop_inside_a_task_is_taken_up_where_it_was(
@@ -213,7 +180,7 @@ def test_a_stop_inside_a_task_is_taken_up_where_it_was(
 
 
 def test_a_planned_task_is_finished_with_the_settings_that_it_was_planned_with(
-    make_daemon: MakeDaemon, tmp_path: Path, uninterrupted: list[Outcome]
+    make_daemon: MakeDaemon, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     """A configuration that changed while the daemon was down is in force from the next plan."""
     daemon = make_daemon(tmp_path)
@@ -222,8 +189,8 @@ def test_a_planned_task_is_finished_with_the_settings_that_it_was_planned_with(
     again = make_daemon(tmp_path, learning={"epochs": 4, "batch_size": 7})
 
     assert ExitCode.OK == again.run_until_tasks(2)
-    assert decided(uninterrupted)[0] == decided(again.outcomes())[0]
-    assert decided(uninterrupted)[1] != decided(again.outcomes())[1]
+    assert undisturbed.decided[0] == decided(again.outcomes())[0]
+    assert undisturbed.decided[1] != decided(again.outcomes())[1]
     assert [6, 4] == [plan.epochs for plan in again.plans()][:2]
 
 

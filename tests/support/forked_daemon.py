@@ -6,13 +6,12 @@ the daemon at every single point at which a crash could matter.
 
 import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from teacherd.daemon.entries import Outcome, Plan, Skip
+from teacherd.daemon.entries import Entry, Outcome, Plan, Skip
 from teacherd.daemon.errors import TeacherdError
 from teacherd.daemon.lineage_log import read_lineage_log
 
@@ -22,8 +21,17 @@ _CONTEXT.set_forkserver_preload(["teacherd.daemon.service", "torch._dynamo", "fo
 _POLL_SECONDS = 0.02
 
 
+Preparation = Callable[[], object]
+"""Called in the child before the service is made; must survive pickling."""
+
+
 def _serve(
-    settings: dict[str, Any], failpoint: str | None, log_path: str, *, is_standby: bool
+    settings: dict[str, Any],
+    failpoint: str | None,
+    log_path: str,
+    preparations: Sequence[Preparation],
+    *,
+    is_standby: bool,
 ) -> None:
     from teacherd.daemon.config import Config  # noqa: PLC0415 (in the child, beside the service)
     from teacherd.daemon.config_parsing import parse  # noqa: PLC0415
@@ -32,6 +40,8 @@ def _serve(
     from teacherd.daemon.service import Service  # noqa: PLC0415
 
     failpoints.arm(failpoint)
+    for prepare in preparations:
+        prepare()
     with Path(log_path).open("a", encoding="utf-8") as log:
         config = parse(Config, settings, origin="test")
         configure_logs(config.logging, stream=log)
@@ -55,10 +65,15 @@ class ForkedDaemon:
         self._num_starts_before = 0
         self._process: multiprocessing.process.BaseProcess | None = None
 
-    def start(self, failpoint: str | None = None, *, is_standby: bool = False) -> None:
+    def start(
+        self,
+        failpoint: str | None = None,
+        *preparations: Preparation,
+        is_standby: bool = False,
+    ) -> None:
         """Start a run, which a failpoint may kill."""
         self._num_starts_before = self._num_starts()
-        arguments = (self._settings, failpoint, str(self.log_path))
+        arguments = (self._settings, failpoint, str(self.log_path), preparations)
         self._process = _CONTEXT.Process(
             target=_serve, args=arguments, kwargs={"is_standby": is_standby}
         )
@@ -71,6 +86,11 @@ class ForkedDaemon:
         code = self._process.exitcode
         assert code is not None, f"still running:\n{self.log_path.read_text()[-3000:]}"
         return code
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the run goes on."""
+        return self._process is not None and self._process.is_alive()
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait for a condition while the run lives."""
@@ -116,7 +136,7 @@ class ForkedDaemon:
     def kill(self) -> None:
         """Kill as a crash would."""
         assert self._process is not None, "not started"
-        os.kill(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()
         self._process.join()
 
     def close(self) -> None:
@@ -126,17 +146,18 @@ class ForkedDaemon:
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes in the lineage log."""
-        return [each for each in self._entries() if isinstance(each, Outcome)]
+        return [each for each in self.entries() if isinstance(each, Outcome)]
 
     def plans(self) -> list[Plan]:
         """Return the plans in the lineage log."""
-        return [each for each in self._entries() if isinstance(each, Plan)]
+        return [each for each in self.entries() if isinstance(each, Plan)]
 
     def skips(self) -> list[Skip]:
         """Return the skips in the lineage log."""
-        return [each for each in self._entries() if isinstance(each, Skip)]
+        return [each for each in self.entries() if isinstance(each, Skip)]
 
-    def _entries(self) -> list[Any]:
+    def entries(self) -> list[Entry]:
+        """Return the whole lineage log."""
         if not self.lineage_log.exists():
             return []
         return [logged.entry for logged in read_lineage_log(self.lineage_log)]
