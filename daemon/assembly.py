@@ -1,5 +1,6 @@
 """Builds the process's parts from the configuration and recovers what a crash left."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -135,7 +136,13 @@ class Assembly:
         config = self._config
         measurement = self._build_measurement(state, head.manifest, device)
         observation = self._build_observation(state, measurement, head)
-        core = DecidingCore(settings, head=head, device=device, measurement=measurement)
+        core = DecidingCore(
+            settings,
+            head=head,
+            device=device,
+            measurement=measurement,
+            on_progress=functools.partial(self._board.beat_again, "learning"),
+        )
         opening = state.journal.lineage.opening
         assert opening is not None, "the lineage was opened above"
         return Learning(

@@ -4,6 +4,7 @@ No journal, no clock, no thread: live, in recovery and in a replay the same call
 weights and the same decision. What becomes durable, and when, is the caller's business.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ class DecidingCore:
         head: The version that the next task starts from.
         device: Where to compute.
         measurement: Of the evaluation sets; decides nothing.
+        on_progress: Called now and then while a task is begun, or a step asks about all of it.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class DecidingCore:
         head: LoadedTeacher,
         device: torch.device,
         measurement: Measurement,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._template = head.manifest
         self._device = device
         self._measurement = measurement
+        self._on_progress = on_progress
         self._head_sigma = head.manifest.design.sigma
         self._is_busy = False
         self._newest_event_ms = 0
@@ -103,10 +107,9 @@ class DecidingCore:
         """
         report = self._learner.finish()
         on_progress()
-        accuracy = self._measurement.accuracy(self._learner.candidate)
-        on_progress()
-        student_accuracy = self._measurement.accuracy(self._learner.student)
-        on_progress()
+        measure = functools.partial(self._measurement.accuracy, on_batch=on_progress)
+        accuracy = measure(self._learner.candidate)
+        student_accuracy = measure(self._learner.student)
         verdict = decide(self._learner.candidate)
         outcome = Outcome(
             task=report.task,
@@ -162,6 +165,7 @@ class DecidingCore:
             preprocessing=self._template.design.preprocessing,
             sigma=self._head_sigma,
             device=self._device,
+            on_batch=self._on_progress,
         )
 
     def _figures(self, report: TaskReport, accuracy: Mapping[str, float]) -> dict[str, float]:

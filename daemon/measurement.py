@@ -1,6 +1,6 @@
 """Measures networks on the evaluation sets, against version 0."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -32,8 +32,15 @@ class Measurement:
         self._batch_size = batch_size
         self.base = self.accuracy(base)
 
-    def accuracy(self, network: nn.Module) -> Mapping[str, float]:
-        """Return the accuracy, 0 to 1, by name of the set."""
+    def accuracy(
+        self, network: nn.Module, *, on_batch: Callable[[], None] = lambda: None
+    ) -> Mapping[str, float]:
+        """Return the accuracy, 0 to 1, by name of the set.
+
+        Args:
+            network: Lies on the device.
+            on_batch: Called after each forward pass: a set may take longer than any step.
+        """
         return {
             each.name: evaluate(
                 network,
@@ -42,6 +49,7 @@ class Measurement:
                 preprocessing=self._preprocessing,
                 device=self._device,
                 batch_size=self._batch_size,
+                on_batch=on_batch,
             ).accuracy
             for each in self._sets
         }

@@ -33,6 +33,12 @@ class StatusBoard:
         with self._lock:
             self._beats[loop] = self._monotonic()
 
+    def beat_again(self, loop: str) -> None:
+        """Note that a loop is at work inside a turn; one that has not begun stays unknown."""
+        with self._lock:
+            if loop in self._beats:
+                self._beats[loop] = self._monotonic()
+
     def seconds_since_beat(self) -> dict[str, float]:
         """Return for each loop the time since it last turned."""
         with self._lock:

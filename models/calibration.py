@@ -37,6 +37,7 @@ def calibrate_dust(
     *,
     flip_share: float,
     build_generator: Callable[[], torch.Generator],
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Calibration:
     """Find the deviation of Gaussian dust under which a share of instances changes its class.
 
@@ -50,6 +51,7 @@ def calibrate_dust(
         batches: Normalised inputs [B, ...], at least one batch.
         flip_share: Share wanted.
         build_generator: Returns the same generator, at its start, each time.
+        on_batch: Called after each forward pass over dusted inputs.
     """
     clean = [network(inputs).argmax(dim=1) for inputs in batches]
     num_instances = sum(len(classes) for classes in clean)
@@ -60,6 +62,7 @@ def calibrate_dust(
         for inputs, classes in zip(batches, clean, strict=True):
             dusted = torch.empty_like(inputs).normal_(0, sigma, generator=generator).add_(inputs)
             num_flips += (network(dusted).argmax(dim=1) != classes).sum()
+            on_batch()
         return int(num_flips) / num_instances
 
     return _bisect(flips, flip_share)

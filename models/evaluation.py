@@ -4,7 +4,7 @@ Legend: N instances, B batch, K classes.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ def evaluate(
     preprocessing: Preprocessing,
     device: torch.device,
     batch_size: int = 256,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Measure a network in eval mode, in float32; leaves it in the mode it was in.
 
@@ -49,6 +50,7 @@ def evaluate(
         preprocessing: As the network was trained with.
         device: Where to compute.
         batch_size: Instances per forward pass.
+        on_batch: Called after each forward pass.
 
     Raises:
         ValueError: There are no instances, or a label is none of the network's classes.
@@ -69,6 +71,7 @@ def evaluate(
             labels_B = labels_B.to(device)
             loss += F.cross_entropy(logits_BK, labels_B, reduction="sum")
             correct.append(logits_BK.argmax(dim=1) == labels_B)
+            on_batch()
     correct_N = torch.cat(correct).cpu()
     return Evaluation(
         num_instances=len(labels),

@@ -6,7 +6,7 @@ teacher is its caller's decision. Method: method.md, sections 2 to 4.
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -136,6 +136,8 @@ class Learner:
         sigma: Standard deviation of the dust, as calibrated for the base model; None calibrates it
             on the first task. The configuration's, where set, wins.
         device: Where to compute.
+        on_batch: Called after each forward pass that is not part of a step: whoever must show that
+            it is alive cannot wait for those over a whole task.
     """
 
     def __init__(
@@ -146,9 +148,11 @@ class Learner:
         preprocessing: Preprocessing,
         sigma: float | None,
         device: torch.device,
+        on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._preprocessing = preprocessing
+        self._on_batch = on_batch
         self._placement = Placement(device=device, precision=config.precision)
         self.teacher = self._placement.place(copy.deepcopy(teacher)).eval()
         """What the next task starts from; in eval mode, and untouched while a task runs."""
@@ -203,6 +207,7 @@ class Learner:
             task.labels,
             preprocessing=self._preprocessing,
             device=self._placement.device,
+            on_batch=self._on_batch,
         )
         sigma_before = self.sigma
         if self._config.distillation.has_dust and self.sigma is None:
@@ -220,7 +225,9 @@ class Learner:
                 learning_rate=schedule.learning_rate,
             ),
             candidate=candidate,
-            answers=TeacherAnswers(candidate, batches=batches, placement=self._placement),
+            answers=TeacherAnswers(
+                candidate, batches=batches, placement=self._placement, on_batch=self._on_batch
+            ),
             consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
             outer_share=1 - before.accuracy,
             sigma_before=sigma_before,
@@ -363,6 +370,7 @@ class Learner:
                 build_generator=functools.partial(
                     draws.generator, "calibration", 1, self._placement.device
                 ),
+                on_batch=self._on_batch,
             ).sigma
 
     @property

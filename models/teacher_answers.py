@@ -3,6 +3,8 @@
 Legend: N instances, B batch, K classes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -23,12 +25,21 @@ class TeacherAnswers:
         teacher: In eval mode. Call `forget` whenever it has changed.
         batches: Of the task.
         placement: Where and how to compute.
+        on_batch: Called after each forward pass.
     """
 
-    def __init__(self, teacher: nn.Module, *, batches: Batches, placement: Placement) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        *,
+        batches: Batches,
+        placement: Placement,
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> None:
         self._teacher = teacher
         self._batches = batches
         self._placement = placement
+        self._on_batch = on_batch
         self._logits_NK: Tensor | None = None
 
     def of(self, batch: Batch) -> Tensor | None:
@@ -45,6 +56,9 @@ class TeacherAnswers:
 
     def _ask(self) -> Tensor:
         everyone = torch.split(torch.arange(self._batches.num_instances), _BATCH_SIZE)
+        answers = []
         with torch.no_grad(), self._placement.autocast():
-            answers = [self._teacher(self._batches.inputs_of(places)) for places in everyone]
+            for places in everyone:
+                answers.append(self._teacher(self._batches.inputs_of(places)))
+                self._on_batch()
         return torch.cat(answers).float()

@@ -1,12 +1,14 @@
 """The learning thread: one task at a time, each decided once, in the order of the guarantee."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from assemblies import Bench, bad_record, feature_records, make_bench
+from assemblies import NUM_FEATURES, Bench, bad_record, feature_records, make_bench
 
 from teacherd.consumers.record import Partition
 from teacherd.daemon.assembly import Assembly
@@ -14,6 +16,7 @@ from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.learning import Learning
+from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import read_manifest, version_folder
 from teacherd.models.current_pointer import read_current
 
@@ -207,3 +210,42 @@ def test_old_versions_go_but_not_the_first_and_the_served(start: Start) -> None:
     versions = bench.directory / "state" / "public" / "versions"
 
     assert ["000000", "000004", "000005"] == sorted(path.name for path in versions.iterdir())
+
+
+class _BeatCounter(StatusBoard):
+    """Counts what shows that a loop is alive."""
+
+    num_beats = 0
+
+    def beat(self, loop: str) -> None:
+        """Count it."""
+        self.num_beats += 1
+        super().beat(loop)
+
+    def beat_again(self, loop: str) -> None:
+        """Count it."""
+        self.num_beats += 1
+        super().beat_again(loop)
+
+
+def test_measuring_shows_life_at_every_batch(tmp_path: Path) -> None:
+    """However large the evaluation sets and the task are, no supervisor takes it for hung."""
+    path = tmp_path / "digits.npz"
+    inputs = np.zeros((30, NUM_FEATURES), np.float32)
+    np.savez(path, inputs=inputs, labels=np.zeros(30, np.int64))
+    evaluation = {"sets": {"digits": str(path)}, "batch_size": 1}
+    bench = make_bench(tmp_path, evaluation=evaluation)
+    bench.board = board = _BeatCounter(monotonic=lambda: 0.0)
+    bench.append(feature_records(10))
+    with closing(bench.assemble()) as assembly:
+        assembly.intake.tick()
+        assembly.learning.tick()
+        in_begin = board.num_beats
+        in_ticks = []
+        while assembly.learning.is_busy:
+            before = board.num_beats
+            assembly.learning.tick()
+            in_ticks.append(board.num_beats - before)
+
+    assert in_begin > 0
+    assert 2 * 30 <= max(in_ticks)

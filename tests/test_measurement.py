@@ -60,3 +60,12 @@ def test_version_0_is_measured_once() -> None:
 def test_without_sets_there_is_nothing_to_measure() -> None:
     """No evaluation set is a configuration, too."""
     assert {} == measurement(Always(0)).accuracy(Always(1))
+
+
+def test_each_batch_is_told() -> None:
+    """Whoever waits for a large set learns that it goes on."""
+    measured = measurement(Always(0), old=[0] * 5, new=[1] * 2)
+    batches: list[int] = []
+    measured.accuracy(Always(1), on_batch=lambda: batches.append(1))
+
+    assert 3 + 1 == len(batches)

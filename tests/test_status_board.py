@@ -51,3 +51,18 @@ def test_each_loop_has_a_beat_of_its_own() -> None:
 def test_a_loop_that_has_not_started_has_no_beat() -> None:
     """A process that starts up is not dead."""
     assert {} == StatusBoard(monotonic=Clock()).seconds_since_beat()
+
+
+def test_a_beat_inside_a_turn_counts_once_the_loop_has_begun() -> None:
+    """Work done for a loop before it turns, such as measuring at the start, is no life of it."""
+    clock = Clock()
+    board = StatusBoard(monotonic=clock)
+    board.beat_again("learning")
+
+    assert {} == board.seconds_since_beat()
+
+    board.beat("learning")
+    clock.seconds += 7
+    board.beat_again("learning")
+
+    assert {"learning": 0.0} == board.seconds_since_beat()
