@@ -2,7 +2,7 @@
 
 import typer
 
-from teacherd.daemon import cli_models, cli_records, cli_service
+from teacherd.daemon import cli_lineage, cli_models, cli_records, cli_service
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,8 @@ app.command(rich_help_panel=_RUN)(cli_records.produce)
 app.command(rich_help_panel=_LOOK)(cli_service.status)
 app.add_typer(cli_models.versions_app, name="versions", rich_help_panel=_LOOK)
 app.add_typer(cli_records.dead_letters_app, name="dead-letters", rich_help_panel=_LOOK)
+app.command(rich_help_panel=_LOOK)(cli_lineage.backup)
+app.command(rich_help_panel=_LOOK)(cli_lineage.restore)
 app.add_typer(cli_service.config_app, name="config", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_LOOK)(cli_service.doctor)
 app.command(rich_help_panel=_LOOK)(cli_service.version)

@@ -120,11 +120,6 @@ class DecidingCore:
         )
         return Decision(outcome=outcome, report=report, student_accuracy=student_accuracy)
 
-    @property
-    def epoch(self) -> int:
-        """The lineage epoch of the versions that are written."""
-        return self._template.provenance.epoch
-
     def write_candidate(self, folder: Path, provenance: Provenance) -> Manifest:
         """Write the candidate as a version's folder."""
         design = replace(self._template.design, sigma=self._learner.sigma)

@@ -96,7 +96,7 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
 
     Args:
         path: Where it appears; must not exist yet.
-        fill: Writes plain files into the empty folder that it is given.
+        fill: Writes files and folders into the empty folder that it is given.
         name: What the failpoints of this folder are called.
 
     Raises:
@@ -108,9 +108,7 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
         failpoint(f"{name}.made")
         result = fill(temporary)
         failpoint(f"{name}.written")
-        for file in temporary.iterdir():
-            _sync_path(file)
-        sync_directory(temporary)
+        sync_tree(temporary)
         failpoint(f"{name}.synced")
         temporary.rename(path)
         failpoint(f"{name}.renamed")
@@ -119,6 +117,9 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StateError(path, f"cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return result
 
 
@@ -153,6 +154,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def sync_tree(path: Path) -> None:
+    """Make a file, or a folder and everything below it, durable, but for its own name."""
+    for each in path.rglob("*"):
+        _sync_path(each)
+    _sync_path(path)
 
 
 def sync_directory(path: Path) -> None:

@@ -125,8 +125,19 @@ class Skip:
     kind: Literal["skip"] = "skip"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restore:
+    """The state directory was put back from a backup: what it decided since then never was."""
+
+    epoch: int
+    """Above every earlier one. A loader orders versions by (epoch, version), so that it takes those
+    to come though it has seen their numbers before."""
+    kind: Literal["restore"] = "restore"
+
+
 Entry = Annotated[
-    Open | Config | Runtime | Plan | Outcome | Publish | Retry | Skip, Field(discriminator="kind")
+    Open | Config | Runtime | Plan | Outcome | Publish | Retry | Skip | Restore,
+    Field(discriminator="kind"),
 ]
 
 ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)

@@ -217,7 +217,7 @@ class Learning:
         lineage = self._journal.lineage
         provenance = Provenance(
             lineage=lineage.id,
-            epoch=self._core.epoch,
+            epoch=lineage.epoch,
             version=lineage.next_version,
             parent=lineage.head,
             tasks=(self._task.plan.task,),

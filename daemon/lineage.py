@@ -16,6 +16,7 @@ from teacherd.daemon.entries import (
     Outcome,
     Plan,
     Publish,
+    Restore,
     Retry,
     Runtime,
     Skip,
@@ -53,13 +54,15 @@ class Lineage:
     head: what the next task starts from. current: what is served, None before the first publish
     entry. unfinished: the plan in progress, with head and learning rate of its `attempt`.
     unpublished: accepted and to be served, but a crash came before its publish entry.
-    set_aside: by number, what a retry entry may take up again.
+    set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
+    after those that a restore has taken back.
     """
 
     def __init__(self) -> None:
         self.opening: Open | None = None
         self.settings: Config | None = None
         self.runtime: Runtime | None = None
+        self.epoch = 1
         self.head = 0
         self.current: int | None = None
         self.versions: dict[int, VersionRecord] = {}
@@ -84,6 +87,11 @@ class Lineage:
         """Number of the version that is accepted next."""
         return max(self.versions) + 1
 
+    @property
+    def pinned(self) -> set[int]:
+        """Versions that are never removed, because something goes on from them."""
+        return {0, self.head} | ({self.current} if self.current is not None else set())
+
     def apply(self, entry: Entry) -> None:
         """Take one more entry into account.
 
@@ -100,6 +108,14 @@ class Lineage:
                 self.settings = entry
             case Runtime():
                 self.runtime = entry
+            case Restore():
+                self._require(entry.epoch > self.epoch, f"epoch {entry.epoch} is not a new one")
+                self.epoch = entry.epoch
+            case Plan() | Outcome() | Publish() | Retry() | Skip():
+                self._apply_decision(entry)
+
+    def _apply_decision(self, entry: Plan | Outcome | Publish | Retry | Skip) -> None:
+        match entry:
             case Plan():
                 self._apply_plan(entry)
             case Outcome():

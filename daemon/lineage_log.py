@@ -55,6 +55,24 @@ def read_lineage_log(path: Path) -> list[LoggedEntry]:
     return content.entries
 
 
+def read_prefix(path: Path, pin: Pin | None) -> bytes:
+    """Return the lines of a log up to a pin, all whole ones without; change nothing.
+
+    Raises:
+        StateError: It cannot be read, or does not contain what is pinned.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StateError(path, f"cannot be read: {error.strerror}") from error
+    content = _read(data)
+    if pin is None:
+        return data[: content.num_bytes]
+    if content.chains[: pin.num_entries + 1][-1] != pin.chain:
+        raise StateError(path, f"does not contain the {pin.num_entries} entries that are pinned")
+    return b"".join(data.splitlines(keepends=True)[: pin.num_entries])
+
+
 class LineageLog:
     """Reads the whole log once, verified, then appends to it.
 

@@ -133,7 +133,7 @@ class VersionStore:
         Raises:
             StateError: The disk refused to take the name away.
         """
-        pinned = {0, lineage.head, lineage.current}
+        pinned = lineage.pinned
         for version in sorted(lineage.versions)[: -self._keep]:
             folder = version_folder(self.root, version)
             if version not in pinned and folder.exists():

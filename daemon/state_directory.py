@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import structlog
 
 from teacherd.daemon.checkpoint import CheckpointStore, StoredCheckpoint
-from teacherd.daemon.durable import make_directory, remove_temporaries
+from teacherd.daemon.durable import make_directory, remove_temporaries, sync_directory
+from teacherd.daemon.entries import Restore
 from teacherd.daemon.errors import ConfigurationError, Problem, StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage_log import LineageLog
@@ -18,6 +20,8 @@ from teacherd.daemon.state_lock import StateLock
 LINEAGE_LOG = "lineage.log"
 CHECKPOINTS = "checkpoints"
 PUBLIC = "public"
+MARKER = "backup.json"
+"""Lies in a state directory that is a copy, until a daemon starts from it."""
 
 
 class StateDirectory:
@@ -58,7 +62,9 @@ class StateDirectory:
             _require_same_log(directory, self.journal, self.newest)
             self.versions = VersionStore(publication, directory / PUBLIC)
             removed = self.versions.mend(self.journal.lineage)
+            _require_whole(directory, self.journal)
             self._adopt_format(directory, found)
+            self._note_restore(directory, now())
             self._opened = opened.pop_all()
         if removed:
             self._log.info("leftovers_removed", names=removed)
@@ -74,6 +80,24 @@ class StateDirectory:
         write_format(directory)
         if not self.journal.is_new:
             self._log.info("state_upgraded", before=found, now=STATE_FORMAT)
+
+    def _note_restore(self, directory: Path, now: str) -> None:
+        """Raise the epoch of a lineage that was put back from a backup.
+
+        The second of the restore is the epoch: two restores of one backup must differ as well.
+        """
+        marker = directory / MARKER
+        if not marker.exists():
+            return
+        seconds = int(datetime.fromisoformat(now).timestamp())
+        epoch = max(self.journal.lineage.epoch + 1, seconds)
+        self.journal.record(Restore(epoch=epoch))
+        try:
+            marker.unlink()
+            sync_directory(directory)
+        except OSError as error:
+            raise StateError(marker, f"cannot be removed: {error.strerror}") from error
+        self._log.info("restored", epoch=epoch)
 
     def _warn_unreadable(self, error: StateError) -> None:
         self._log.warning("checkpoint_unreadable", path=str(error.path), error=error.reason)
@@ -105,4 +129,15 @@ def _require_same_log(directory: Path, journal: Journal, newest: StoredCheckpoin
             f"does not contain the {newest.checkpoint.pin.num_entries} entries that "
             f"{newest.path.name} relies on: log and checkpoints are of different times; restore "
             "both from one backup",
+        )
+
+
+def _require_whole(directory: Path, journal: Journal) -> None:
+    """Refuse what a restore that was cut short has left, rather than begin a new lineage in it."""
+    marker = directory / MARKER
+    if journal.is_new and marker.exists():
+        raise StateError(
+            marker,
+            "marks a restored backup, but there is no lineage log beside it: empty the directory "
+            "and restore again",
         )

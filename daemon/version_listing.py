@@ -8,10 +8,10 @@ from typing import Any
 from teacherd.daemon.config import Config
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.errors import StateError, UsageError
-from teacherd.daemon.lineage import Lineage, LineageError
-from teacherd.daemon.lineage_log import LoggedEntry, read_lineage_log
-from teacherd.daemon.state_directory import LINEAGE_LOG, PUBLIC
-from teacherd.daemon.state_format import require_known_format
+from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_log import LoggedEntry
+from teacherd.daemon.lineage_reading import read_lineage
+from teacherd.daemon.state_directory import PUBLIC
 from teacherd.models.artifact import ArtifactError, read_manifest, verify_artifact, version_folder
 
 
@@ -79,7 +79,7 @@ def verify_versions(config: Config, number: int | None) -> list[dict[str, Any]]:
 def _verify(version: int, lineage: Lineage, root: Path) -> tuple[str, str]:
     folder = version_folder(root, version)
     if not folder.exists():
-        if version in (0, lineage.head, lineage.current):
+        if version in lineage.pinned:
             return "bad", f"{folder} is missing, and it is never pruned"
         return "pruned", "removed by publication.keep_versions"
     try:
@@ -93,22 +93,7 @@ def _verify(version: int, lineage: Lineage, root: Path) -> tuple[str, str]:
 
 def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
     directory = Path(config.process.state_directory)
-    if not (directory / LINEAGE_LOG).exists():
-        raise UsageError(
-            f"{directory} holds no lineage yet: start `teacherd run`, or name another "
-            "process.state_directory"
-        )
-    require_known_format(directory)
-    entries = read_lineage_log(directory / LINEAGE_LOG)
-    lineage = Lineage()
-    for logged in entries:
-        try:
-            lineage.apply(logged.entry)
-        except LineageError as error:
-            raise StateError(
-                directory / LINEAGE_LOG, f"entry {logged.sequence}: {error}"
-            ) from error
-    return entries, lineage, directory / PUBLIC
+    return *read_lineage(directory), directory / PUBLIC
 
 
 def _accepted(entries: list[LoggedEntry]) -> Iterator[tuple[LoggedEntry, Plan, Outcome]]:

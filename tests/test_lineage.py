@@ -1,9 +1,21 @@
 """The fold over entries: what follows from the log, and what is refused to enter it."""
 
+from dataclasses import replace
+
 import pytest
 
 from teacherd.consumers.record import Partition
-from teacherd.daemon.entries import ClosedRange, Entry, Open, Outcome, Plan, Publish, Retry, Skip
+from teacherd.daemon.entries import (
+    ClosedRange,
+    Entry,
+    Open,
+    Outcome,
+    Plan,
+    Publish,
+    Restore,
+    Retry,
+    Skip,
+)
 from teacherd.daemon.lineage import Lineage, LineageError
 
 OPEN = Open(lineage="a1", seed=7, sha256="00", classes=("cat", "dog"))
@@ -185,3 +197,22 @@ def test_an_entry_that_does_not_follow_is_refused(
 
     with pytest.raises(LineageError, match=reason):
         lineage.apply(entry)
+
+
+def test_a_restore_only_ever_raises_the_epoch() -> None:
+    """Also inside a task: it says nothing about what is learned."""
+    lineage = fold(OPEN, plan(1, 0, 5), Restore(epoch=5))
+
+    assert 5 == lineage.epoch
+    assert plan(1, 0, 5) == lineage.unfinished
+    with pytest.raises(LineageError, match="epoch 5 is not a new one"):
+        lineage.apply(Restore(epoch=5))
+
+
+def test_versions_that_something_goes_on_from_are_pinned() -> None:
+    """Version 0, the head, and what is served."""
+    lineage = fold(OPEN, plan(1, 0, 5), accepted(1, 1), Publish(version=1))
+    lineage.apply(plan(2, 5, 7, head=1))
+    lineage.apply(replace(accepted(2, 2), should_publish=False))
+
+    assert {0, 1, 2} == lineage.pinned
