@@ -105,27 +105,6 @@ def test_labels_go_in_and_a_loader_beside_gets_the_new_teacher(daemon: DaemonPro
     assert 0 == daemon.stop()
 
 
-def test_each_event_of_a_task_is_logged_once(daemon: DaemonProcess) -> None:
-    """An operator can follow a task through the log, and nothing is logged per record."""
-    append_digits(daemon.directory, 0, TASK_INSTANCES)
-    daemon.start()
-    daemon.wait_for_tasks(1)
-    daemon.stop()
-    names = [event["event"] for event in daemon.events()]
-
-    assert [
-        "listening",
-        "lineage_opened",
-        "version_published",
-        "started",
-        "task_planned",
-        "version_published",
-        "task_closed",
-        "stopping",
-        "stopped",
-    ] == names
-
-
 def test_an_empty_stream_is_waited_on(daemon: DaemonProcess) -> None:
     """No record is no error: the daemon is ready, serves version 0, and ends in order."""
     daemon.start()
