@@ -19,6 +19,9 @@ from teacherd.daemon.durable import failpoint, sync_directory
 from teacherd.daemon.entries import ENTRY, Entry
 from teacherd.daemon.errors import StateError
 
+_HOLE = bytes(16)
+"""What a power cut leaves of a line whose later page has reached the disk and an earlier not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:
@@ -159,8 +162,10 @@ class LineageLog:
 
     def _cut_torn_tail(self, data: bytes, pinned: int) -> None:
         line_number = self._num_entries + 1
-        is_last = b"\n" not in data[self._size :].rstrip(b"\n")
-        if not is_last or data.endswith(b"\n") or self._num_entries < pinned:
+        tail = data[self._size :]
+        is_last = b"\n" not in tail.rstrip(b"\n")
+        is_torn = not tail.endswith(b"\n") or _HOLE in tail
+        if not is_last or not is_torn or self._num_entries < pinned:
             raise StateError(
                 self.path,
                 f"line {line_number} is damaged, and it is no torn last line: restore the state "

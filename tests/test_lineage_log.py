@@ -105,6 +105,18 @@ def test_every_torn_last_line_is_cut_off(tmp_path: Path) -> None:
         assert last_line == (tmp_path / "log").stat().st_size
 
 
+def test_a_last_line_with_a_hole_is_cut_off(tmp_path: Path) -> None:
+    """A power cut may keep the second page of a line, its end included, and lose the first."""
+    write_all(tmp_path / "log")
+    whole = (tmp_path / "log").read_bytes()
+    last_line = whole.rstrip(b"\n").rfind(b"\n") + 1
+    (tmp_path / "log").write_bytes(whole[:last_line] + bytes(20) + whole[last_line + 20 :])
+    log = open_log(tmp_path / "log")
+    log.close()
+
+    assert ENTRIES[:-1] == [logged.entry for logged in log.take_entries()]
+
+
 def test_a_torn_line_that_a_checkpoint_pins_is_refused(tmp_path: Path) -> None:
     """What a checkpoint relies on was durable: that it is torn now is damage, not a crash."""
     write_all(tmp_path / "log")
