@@ -103,11 +103,13 @@ def status(
     """Ask a running daemon how it is."""
     from teacherd.daemon.status_client import describe, fetch_status
 
+    certificate_file = None
     if url is None:
         endpoints = read_config(config, assignments).endpoints
         host = f"[{endpoints.host}]" if ":" in endpoints.host else endpoints.host
-        url = f"http://{host}:{endpoints.port}"
-    answer = fetch_status(url)
+        url = f"{endpoints.scheme}://{host}:{endpoints.port}"
+        certificate_file = endpoints.certificate_file
+    answer = fetch_status(url, certificate_file=certificate_file)
     if as_json:
         print_json(answer)
     else:

@@ -3,7 +3,7 @@
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from teacherd.daemon.errors import ConfigurationError, Problem, TemporaryError
 from teacherd.daemon.metrics import Metrics
@@ -33,6 +33,13 @@ class EndpointsConfig:
     """TCP port to bind; 0 takes a free one, which the log and /status name."""
     liveness_seconds: float = 120.0
     """A loop that has not turned for so long counts as dead; above the longest training step."""
+    serve_versions: bool = False
+    """Whether /public answers with the versions, for HotTeacher("http://..."); off, because who can
+    reach the port can then copy the network."""
+    certificate_file: str | None = None
+    """PEM file of the certificate (chain) for HTTPS; null answers plain HTTP."""
+    key_file: str | None = None
+    """PEM file of the certificate's private key; null where the certificate's file holds it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:  # noqa: PLR2004 (the range of TCP ports)
@@ -41,6 +48,13 @@ class EndpointsConfig:
             raise ValueError(
                 f"liveness_seconds: {self.liveness_seconds}: must be above 0; take 120"
             )
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError(f"key_file: {self.key_file}: needs certificate_file beside it")
+
+    @property
+    def scheme(self) -> str:
+        """How its addresses begin."""
+        return "http" if self.certificate_file is None else "https"
 
 
 class Endpoints:
@@ -61,13 +75,13 @@ class Endpoints:
         metrics: Metrics,
         board: StatusBoard,
         readiness: Callable[[], str],
+        routes: Sequence[BaseRoute] = (),
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._board = board
         self._readiness = readiness
-        self._socket = bind(config)
-        self.port: int = self._socket.getsockname()[1]
+        self._routes = routes
         server_config = uvicorn.Config(
             self._application(),
             log_config=None,
@@ -75,7 +89,12 @@ class Endpoints:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
+            ssl_certfile=config.certificate_file,
+            ssl_keyfile=config.key_file,
         )
+        load_tls(server_config, "endpoints")
+        self._socket = bind(config)
+        self.port: int = self._socket.getsockname()[1]
         self._server = uvicorn.Server(server_config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="endpoints"
@@ -100,6 +119,7 @@ class Endpoints:
                 Route("/livez", self._get_livez),
                 Route("/readyz", self._get_readyz),
                 Route("/status", self._get_status),
+                *self._routes,
             ]
         )
 
@@ -119,6 +139,22 @@ class Endpoints:
 
     def _get_status(self, _: Request) -> JSONResponse:
         return JSONResponse({"state": self._readiness(), **self._board.snapshot()})
+
+
+def load_tls(config: uvicorn.Config, section: str) -> None:
+    """Read certificate and key now, so that what is wrong with them is told at the start.
+
+    Raises:
+        ConfigurationError: They cannot be read, or are no pair.
+    """
+    try:
+        config.load()
+    except (OSError, ValueError) as error:
+        message = (
+            f"{config.ssl_certfile}: cannot be used with its key: {error}; give PEM files of a "
+            "certificate and its key"
+        )
+        raise ConfigurationError([Problem(f"{section}.certificate_file", message)]) from error
 
 
 def bind(config: EndpointsConfig) -> socket.socket:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import structlog
+from starlette.routing import BaseRoute
 
 from teacherd.consumers.source import RecordsLostError
 from teacherd.consumers.stream_log_file import StreamLogError
@@ -20,7 +21,8 @@ from teacherd.daemon.endpoints import Endpoints
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
-from teacherd.daemon.state_directory import make_state_directory
+from teacherd.daemon.public_files import PublicFiles
+from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.validation import validate_files
@@ -69,6 +71,7 @@ class Service:
                 metrics=self._metrics,
                 board=self._board,
                 readiness=lambda: self._state,
+                routes=self._public_routes(),
             )
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
             try:
@@ -86,6 +89,11 @@ class Service:
     @property
     def _has_threads(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
+
+    def _public_routes(self) -> list[BaseRoute]:
+        if not self._config.endpoints.serve_versions:
+            return []
+        return PublicFiles(Path(self._config.process.state_directory) / PUBLIC).routes("/public")
 
     def _serve(self, endpoints: Endpoints) -> None:
         lock = self._stand_by() if self._is_standby else None

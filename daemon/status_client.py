@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -13,8 +14,12 @@ from teacherd.daemon.wording import word
 _TIMEOUT_SECONDS = 5.0
 
 
-def fetch_status(url: str) -> dict[str, Any]:
+def fetch_status(url: str, *, certificate_file: str | None = None) -> dict[str, Any]:
     """Return what /status answers.
+
+    Args:
+        url: Of the daemon's endpoints.
+        certificate_file: The daemon's own certificate, which is then trusted under any name.
 
     Raises:
         UsageError: It is no address.
@@ -23,7 +28,11 @@ def fetch_status(url: str) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url: {url!r}: must begin with http:// or https://")
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/status", timeout=_TIMEOUT_SECONDS) as got:  # noqa: S310 (scheme checked above)
+        with urllib.request.urlopen(  # noqa: S310 (scheme checked above)
+            f"{url.rstrip('/')}/status",
+            timeout=_TIMEOUT_SECONDS,
+            context=_trust(certificate_file) if url.startswith("https://") else None,
+        ) as got:
             status = json.load(got)
     except urllib.error.HTTPError as error:
         with error:
@@ -42,6 +51,13 @@ def describe(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(values, Mapping):
             rows += [(f"{section}.{name}", word(each, name=name)) for name, each in values.items()]
     return [(name, text) for name, text in rows if text]
+
+
+def _trust(certificate_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certificate_file)
+    # The daemon is asked on this machine, by an address that its certificate need not name.
+    context.check_hostname = certificate_file is None
+    return context
 
 
 def _nobody(url: str, reason: object) -> UnavailableError:

@@ -20,6 +20,7 @@ from teacherd.models.design import Design
 from teacherd.models.plain_file import PlainFileError, read_plain_file
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.provenance import Provenance
+from teacherd.models.signature import SIGNATURE_BYTES, SignatureError, TrustedKeys
 from teacherd.models.strict_json import StrictJsonError, parse
 from teacherd.models.weights import (
     WeightsError,
@@ -31,6 +32,7 @@ from teacherd.models.weights import (
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "teacher.safetensors"
+SIGNATURE = "manifest.sig"
 VERSIONS = "versions"
 
 LARGEST_MANIFEST_BYTES = 16 * 2**20
@@ -43,7 +45,7 @@ class ArtifactError(Exception):
     `reason` is one word of the small set in docs/hot-loading.md, fit for a metric's label.
     """
 
-    def __init__(self, path: Path, reason: str, detail: str) -> None:
+    def __init__(self, path: Path | str, reason: str, detail: str) -> None:
         super().__init__(f"{path}: {detail}")
         self.path = path
         self.reason = reason
@@ -197,17 +199,57 @@ def write_artifact(
     return manifest
 
 
-def read_manifest(folder: Path, *, sha256: str | None = None) -> Manifest:
-    """Return the manifest of a version, held against its digest where that is known.
+def read_manifest(
+    folder: Path, *, sha256: str | None = None, trusted: TrustedKeys | None = None
+) -> Manifest:
+    """Return the manifest of a version, held against digest and signature where they are asked.
 
     Raises:
         ArtifactError: There is none, or it is damaged; the message names key and value.
     """
     path = folder / MANIFEST
     text = read_file(path, largest_bytes=LARGEST_MANIFEST_BYTES)
+    signature = None if trusted is None else read_signature(folder)
+    return verify_manifest(path, text, sha256=sha256, signature=signature, trusted=trusted)
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """Return the signature of a version's manifest, None where there is none.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    try:
+        return read_file(folder / SIGNATURE, largest_bytes=SIGNATURE_BYTES)
+    except ArtifactError as error:
+        if error.reason == "missing":
+            return None
+        raise
+
+
+def verify_manifest(
+    path: Path | str,
+    text: bytes,
+    *,
+    sha256: str | None,
+    signature: bytes | None,
+    trusted: TrustedKeys | None,
+) -> Manifest:
+    """Return what a manifest says, once its bytes are the ones that were meant.
+
+    Raises:
+        ArtifactError: They are others, are not signed by whom they should be, or say nonsense.
+    """
     digest = hashlib.sha256(text).hexdigest()
     if sha256 not in (None, digest):
         raise ArtifactError(path, "checksum", f"has sha256 {digest}, current says {sha256}")
+    if trusted is not None:
+        if signature is None:
+            raise ArtifactError(path, "signature", f"has no {SIGNATURE} beside it")
+        try:
+            trusted.check(text, signature)
+        except SignatureError as error:
+            raise ArtifactError(path, "signature", f"{SIGNATURE} beside it {error}") from error
     try:
         return Manifest.from_json(text)
     except StrictJsonError as error:

@@ -38,7 +38,9 @@ def imported_names(tree: ast.Module, *, top_level: bool = False) -> Iterator[str
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" == ast.unparse(child.test)
+        is_late = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if not (is_for_types or is_late):
             yield child
             yield from _outside_functions(child)
 

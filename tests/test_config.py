@@ -73,6 +73,9 @@ KEYS = [
     "endpoints.host",
     "endpoints.port",
     "endpoints.liveness_seconds",
+    "endpoints.serve_versions",
+    "endpoints.certificate_file",
+    "endpoints.key_file",
     "logging.level",
     "logging.format",
 ]

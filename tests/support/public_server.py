@@ -1,0 +1,27 @@
+"""Serves a root over real HTTP as the daemon does, on a port that can be closed and taken again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from teacherd.daemon.endpoints import Endpoints, EndpointsConfig
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.public_files import PublicFiles
+from teacherd.daemon.status_board import StatusBoard
+
+
+@contextmanager
+def serve_root(root: Path, **settings: object) -> Iterator[str]:
+    """Serve until the end of the block; yields the address of the root."""
+    config = EndpointsConfig(**{"port": 0, **settings})  # type: ignore[arg-type]  # given by name
+    endpoints = Endpoints(
+        config,
+        metrics=Metrics(),
+        board=StatusBoard(monotonic=lambda: 0.0),
+        readiness=lambda: "ready",
+        routes=PublicFiles(root).routes("/public"),
+    )
+    try:
+        yield f"{config.scheme}://127.0.0.1:{endpoints.port}/public"
+    finally:
+        endpoints.close()
