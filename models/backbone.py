@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from teacherd.models.module_tensors import module_tensors
 from teacherd.models.small_networks import Mlp, SmallCnn
 from teacherd.models.torchvision_networks import build_torchvision_network, torchvision_names
 
@@ -90,6 +91,20 @@ def build_backbone(
         )
     _try_network(network, config, num_classes)
     return network
+
+
+def measure_backbone(config: BackboneConfig, *, num_classes: int) -> int:
+    """Return how many bytes the network's parameters and buffers will take, without taking them.
+
+    Raises:
+        ValueError: It is unknown or cannot be built.
+    """
+    try:
+        with torch.device("meta"):
+            network = _factory_of(config)(num_classes=num_classes, **config.arguments)
+    except Exception as error:  # torchvision's networks may raise anything
+        raise ValueError(f"name: {config.name}: cannot be built: {error}") from error
+    return sum(each.numel() * each.element_size() for each in module_tensors(network).values())
 
 
 def is_own_code(config: BackboneConfig) -> bool:

@@ -1,6 +1,6 @@
 """The served teacher inside an inference process: always the newest good version, no restart.
 
-    with HotTeacher("state/public") as teacher:
+    with HotTeacher("state/public") as teacher:  # or https://host:9464/public, s3://bucket/teachers
         prediction = teacher.predict(images)
 
 A version is verified, built and probed beside the served one, then takes its place at once. On
@@ -9,26 +9,31 @@ any failure the old one stays, the failure is counted, and watching goes on.
 Legend: B batch, K classes.
 """
 
+import asyncio
 import copy
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from teacherd.models.artifact import ArtifactError, Manifest
-from teacherd.models.backbone import NetworkFactory
+from teacherd.models.backbone import NetworkFactory, import_factory
 from teacherd.models.loader_metrics import LoaderMetrics, LoaderStats, Registry
+from teacherd.models.prediction import Prediction
+from teacherd.models.remote_root import RemoteRoot, is_remote, open_remote
 from teacherd.models.shared_lock import SharedLock
-from teacherd.models.version_watch import ServedVersion, VersionWatch
+from teacherd.models.signature import TrustedKeys
+from teacherd.models.version_loading import LoadingRules, ServedVersion, VersionLoader
+from teacherd.models.version_watch import VersionWatch
 
 logger = logging.getLogger(__name__)
 
@@ -39,28 +44,11 @@ class NoTeacherError(Exception):
     """There was no usable version in the time that was given."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Prediction:
-    """What exactly one version says about a batch."""
-
-    version: int
-    """The version that said it."""
-
-    epoch: int
-    """Its epoch; (epoch, version) only ever grows."""
-
-    classes: tuple[str, ...]
-    """Names of the columns of `probabilities`."""
-
-    probabilities: Tensor
-    """Float32 [B, K] on the CPU; each row sums to 1."""
-
-    labels: tuple[str, ...]
-    """The most probable class of each instance."""
-
-
 class HotTeacher:
     """Serves the current version below a root and follows it; callable from many threads.
+
+    Of a remote root every version is first brought into a cache on this machine, so that a
+    prediction never waits for a network, and a start without one serves what is there.
 
     Mode `double` keeps the old and the new network on the device for a moment and never lets a
     prediction wait. Mode `in_place` keeps one network on the device and a copy in host memory;
@@ -75,7 +63,11 @@ class HotTeacher:
         device: torch.device | str = "cpu",
         poll_seconds: float = 1.0,
         probe: np.ndarray | None = None,
-        network: NetworkFactory | None = None,
+        network: NetworkFactory | str | None = None,
+        public_key: Path | str | bytes | None = None,
+        largest_bytes: int = 16 * 2**30,
+        cache: Path | str | None = None,
+        options: Mapping[str, Any] | None = None,
         on_swap: Callable[[Manifest], object] | None = None,
         on_reject: Callable[[str, Exception], object] | None = None,
         now: Callable[[], float] = time.time,
@@ -84,13 +76,21 @@ class HotTeacher:
         """Check and store; `start` loads.
 
         Args:
-            root: Where `current` and `versions/` lie.
+            root: Where `current` and `versions/` lie: a directory, or an http(s) or fsspec URL.
             mode: How a new version takes the old one's place.
             device: Where predictions are computed.
-            poll_seconds: How often to look; a look costs one stat.
+            poll_seconds: How often to look; a look opens one file or asks one question, remote
+                ones at somewhat irregular moments.
             probe: A raw batch that a version must give finite logits for; made up if not given.
             network: Called as network(num_classes=..., **arguments) in place of what manifests
-                name. Needed for networks of your own: a file never chooses what code runs.
+                name, or package.module:callable. Needed for networks of your own: a file never
+                chooses what code runs.
+            public_key: PEM file, or its content: only versions that one of its keys signed are
+                served.
+            largest_bytes: Weights larger than this are refused.
+            cache: Where versions of a remote root are kept, by default below ~/.cache/teacherd.
+            options: Of a remote root: `headers`, `ca_file`, `timeout_seconds` of http(s), or what
+                fsspec takes for this kind of store.
             on_swap: Told of each version that replaced another, in the watching thread.
             on_reject: Told of each version refused, by reason and error.
             now: Wall clock, seconds since the epoch.
@@ -100,7 +100,7 @@ class HotTeacher:
             raise ValueError(f"mode: {mode!r}: must be double or in_place")
         if not poll_seconds > 0:
             raise ValueError(f"poll_seconds: {poll_seconds}: must be above 0; take 1")
-        self._root = Path(root)
+        self._root = str(root)
         self._mode = mode
         self._device = torch.device(device)
         self._poll_seconds = poll_seconds
@@ -108,17 +108,38 @@ class HotTeacher:
         self._on_reject = on_reject
         self._now = now
         self._monotonic = monotonic
-        self._watch = VersionWatch(
-            self._root,
-            device=self._device if mode == "double" else torch.device("cpu"),
-            poll_seconds=poll_seconds,
+        self._stop = threading.Event()
+        rules = LoadingRules(
+            factory=import_factory(network) if isinstance(network, str) else network,
+            trusted=None if public_key is None else _read_keys(public_key),
             probe=probe,
-            factory=network,
+            largest_bytes=largest_bytes,
+        )
+        self._remote: RemoteRoot | None = None
+        directory = Path(root)
+        if is_remote(root):
+            self._remote = open_remote(
+                str(root),
+                cache=None if cache is None else Path(cache),
+                options=options or {},
+                rules=rules,
+                poll_seconds=poll_seconds,
+                monotonic=monotonic,
+                should_stop=self._stop.is_set,
+            )
+            directory = self._remote.cache
+        self._watch = VersionWatch(
+            directory,
+            VersionLoader(
+                directory,
+                rules,
+                device=self._device if mode == "double" else torch.device("cpu"),
+            ),
+            poll_seconds=poll_seconds,
             monotonic=monotonic,
         )
         self._lock = SharedLock()
         self._refreshing = threading.RLock()  # a callback may look at us
-        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._served: ServedVersion | None = None
         self._staged: ServedVersion | None = None
@@ -160,6 +181,14 @@ class HotTeacher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        if self._thread is None:
+            await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
     def predict(self, inputs: np.ndarray | Tensor) -> Prediction:
         """Return what the served version says, all of it from that one version.
 
@@ -188,28 +217,48 @@ class HotTeacher:
             labels=tuple(manifest.classes[k] for k in probabilities_BK.argmax(dim=1).tolist()),
         )
 
+    async def predict_async(self, inputs: np.ndarray | Tensor) -> Prediction:
+        """Return what `predict` does, computed in another thread: the event loop goes on."""
+        return await asyncio.to_thread(self.predict, inputs)
+
     def refresh(self) -> bool:
         """Look once, now; return whether another version is served than before."""
         with self._refreshing:
-            if self._stop.is_set() or not self._watch.is_due():
+            if self._stop.is_set():
                 return False
-            started = self._monotonic()
-            before = self._served
-            try:
-                candidate = self._watch.look(before, likeness=self._staged)
-                if candidate is None:
-                    return False
-                pause_seconds = self._swap(candidate)
-            except ArtifactError as error:
-                self._reject(error.reason, error)
+            self._update_cache()
+            return self._watch.is_due() and self._look()
+
+    def _look(self) -> bool:
+        started = self._monotonic()
+        before = self._served
+        try:
+            candidate = self._watch.look(before, likeness=self._staged)
+            if candidate is None:
                 return False
-            except Exception as error:  # noqa: BLE001 - whatever it is, the served version stays
-                self._reject("internal", error)
-                return False
-            self._note_swap(candidate.manifest, self._monotonic() - started, pause_seconds)
-            if before is not None:
-                _tell(self._on_swap, candidate.manifest)
-            return True
+            pause_seconds = self._swap(candidate)
+        except ArtifactError as error:
+            self._reject(error.reason, error)
+            if self._remote is not None:
+                self._remote.note_refusal(error.reason)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the served version stays
+            self._reject("internal", error)
+            return False
+        self._note_swap(candidate.manifest, self._monotonic() - started, pause_seconds)
+        if before is not None:
+            _tell(self._on_swap, candidate.manifest)
+        return True
+
+    def _update_cache(self) -> None:
+        if self._remote is None:
+            return
+        try:
+            self._remote.update()
+        except ArtifactError as error:
+            self._reject(error.reason, error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._reject("internal", error)
 
     @property
     def version(self) -> int:
@@ -240,7 +289,9 @@ class HotTeacher:
         registry.register(LoaderMetrics(lambda: self.stats))
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_seconds):
+        while not self._stop.wait(
+            self._poll_seconds if self._remote is None else self._remote.next_wait()
+        ):
             self.refresh()
 
     def _undisturbed(self) -> AbstractContextManager[None]:
@@ -295,9 +346,12 @@ class HotTeacher:
     def _reject(self, reason: str, error: Exception) -> None:
         """Count a refusal; say it once, not at every retry."""
         is_news = str(error) != str(self._last_error)
-        self._last_error = error
         if reason == "missing" and self._served is None:
-            return  # nothing is published yet, and `start` waits for it
+            # Nothing is published yet, and `start` waits for it. Why nothing could be fetched is
+            # a better reason than that nothing was.
+            self._last_error = self._last_error or error
+            return
+        self._last_error = error
         failures = {**self._stats.failures, reason: self._stats.failures.get(reason, 0) + 1}
         self._stats = replace(self._stats, failures=failures)
         if is_news:
@@ -319,6 +373,15 @@ def _tell(callback: Callable[..., object] | None, *arguments: object) -> None:
         callback(*arguments)
     except Exception:
         logger.exception("callback_failed")
+
+
+def _read_keys(public_key: Path | str | bytes) -> TrustedKeys:
+    try:
+        pem = public_key if isinstance(public_key, bytes) else Path(public_key).read_bytes()
+        return TrustedKeys.from_pem(pem)
+    except (OSError, ValueError) as error:
+        shown = "its content" if isinstance(public_key, bytes) else public_key
+        raise ValueError(f"public_key: {shown}: {error}") from error
 
 
 def _as_tensor(inputs: np.ndarray | Tensor) -> Tensor:

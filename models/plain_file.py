@@ -21,7 +21,13 @@ def read_plain_file(path: Path, *, largest_bytes: int) -> bytes:
         PlainFileError: It is missing, no regular file, too large or unreadable.
     """
     try:
-        return _read(path, largest_bytes)
+        try:
+            return _read(path, largest_bytes)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            # On a network file system the file was replaced: its name leads to the new one.
+            return _read(path, largest_bytes)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise PlainFileError("missing", "is not there") from error
     except OSError as error:
