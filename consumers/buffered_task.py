@@ -10,8 +10,9 @@ import numpy.typing as npt
 from teacherd.consumers.instance import Array
 from teacherd.consumers.record import OffsetRange, Partition
 
-Cause = Literal["count", "capacity", "age", "drain"]
-"""Why a task ends where it does: enough instances, a full buffer, time, or at a request."""
+Cause = Literal["count", "load", "capacity", "age", "drain"]
+"""Why a task ends where it does: enough instances, as many as it had grown to, a full buffer, time,
+or at a request."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

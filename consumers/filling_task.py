@@ -27,6 +27,8 @@ class TaskLimits(NamedTuple):
     instances: int
     records: int = sys.maxsize
     num_bytes: int = sys.maxsize
+    is_grown: bool = False
+    """Whether it takes more instances than usual, because learning is behind."""
 
 
 class _FillingRange:
@@ -75,6 +77,11 @@ class FillingTask:
         self.num_bytes = 0
         self.cause: Cause | None = None
         """Why it is complete; None while it can take more."""
+
+    @property
+    def is_grown(self) -> bool:
+        """Whether it takes more instances than usual."""
+        return self._limits.is_grown
 
     @property
     def num_instances(self) -> int:
@@ -162,7 +169,7 @@ class FillingTask:
                 num_instances += 1
                 num_bytes += result.array.nbytes + len(result.id or b"")
             if num_instances == self._limits.instances:
-                self.cause = "count"
+                self.cause = "load" if self._limits.is_grown else "count"
                 return taken
             is_full = num_bytes >= self._limits.num_bytes
             if is_full or self.num_records + taken == self._limits.records:

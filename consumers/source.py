@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
@@ -57,6 +57,15 @@ class Release(Protocol):
         self, places: Mapping[Partition, int], *, needed_from: Mapping[Partition, int]
     ) -> None:
         """See `Source.release`."""
+
+
+class Retention(NamedTuple):
+    """What a source deletes although nobody has learned it, by its strictest topic."""
+
+    seconds: float | None = None
+    """Records older than this; None keeps all."""
+    num_bytes: int | None = None
+    """The oldest records of a partition while it is longer than this; None sets no bound."""
 
 
 class Source(Protocol):
@@ -138,6 +147,13 @@ class Source(Protocol):
 
     def lag(self) -> Mapping[Partition, Lag]:
         """Return what lies beyond the position of each partition."""
+
+    def retention(self) -> Retention:
+        """Return what is deleted although it was not learned; asked now and then.
+
+        Raises:
+            SourceError: For now there is no answer.
+        """
 
     def close(self) -> None:
         """Give back files and connections; further calls are errors."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.record import NewRecord, OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import Lag, RecordsLostError, SourceError
+from teacherd.consumers.source import Lag, RecordsLostError, Retention, SourceError
 from teacherd.consumers.stream_log_file import (
     FIRST_OFFSET,
     open_stream_log,
@@ -207,6 +207,10 @@ class StreamLog:
             if row is None:
                 return {self._partition: Lag(0, None)}
             return {self._partition: Lag(self._end() - self._position, row[0])}
+
+    def retention(self) -> Retention:
+        """Return that nothing is deleted before it was learned."""
+        return Retention()
 
     def close(self) -> None:
         """Close the file."""

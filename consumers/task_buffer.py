@@ -19,6 +19,9 @@ class TaskBufferConfig:
 
     instances: int = 2000
     """Instances of a task cut by count: enough that an epoch is many steps."""
+    max_instances: int | None = None
+    """A task grows to so many while records arrive faster than they are learned; null never grows,
+    so that a daemon that was killed makes the same tasks again."""
     max_age_seconds: float = 600.0
     """A task is cut when its first record has waited for so long, so that a slow stream is learned
     too."""
@@ -37,16 +40,31 @@ class TaskBufferConfig:
                 raise ValueError(f"{name}: {getattr(self, name)}: must be above 0; raise it")
         if self.max_age_seconds <= 0:
             raise ValueError(f"max_age_seconds: {self.max_age_seconds}: must be above 0; take 600")
+        if self.max_instances is not None and self.max_instances < self.instances:
+            raise ValueError(
+                f"max_instances: {self.max_instances}: must be at least instances, "
+                f"{self.instances}; raise it, or take null for tasks that never grow"
+            )
         if self.max_records < self.instances:
             raise ValueError(
                 f"max_records: {self.max_records}: must be at least instances, {self.instances}; "
                 "raise it, else no task can be cut by count"
+            )
+        if self.max_records < self.largest_instances:
+            raise ValueError(
+                f"max_records: {self.max_records}: must be at least max_instances, "
+                f"{self.max_instances}; raise it, else no task can grow so large"
             )
         if self.min_instances > self.instances:
             raise ValueError(
                 f"min_instances: {self.min_instances}: must not be above instances, "
                 f"{self.instances}; lower it"
             )
+
+    @property
+    def largest_instances(self) -> int:
+        """Return how many instances a task may have."""
+        return self.instances if self.max_instances is None else self.max_instances
 
 
 class TaskBuffer:
@@ -56,19 +74,27 @@ class TaskBuffer:
     buffer), however the records were batched: with one partition and no cuts by age, a daemon that
     was killed makes the same tasks again.
 
+    Where tasks may grow, one takes as many instances as wait in complete tasks before it, within
+    its bounds: it doubles for as long as learning is behind. Learning need not wait for that: from
+    `instances` on it may cut. Where such a task ends depends on the load, so its plan says where.
+
     Args:
         now: Seconds; decides when a task is old.
     """
 
     def __init__(self, config: TaskBufferConfig, *, now: Callable[[], float]) -> None:
         self._config = config
-        self._limits = TaskLimits(config.instances, config.max_records, config.buffer_bytes)
         self._now = now
         self._tasks: deque[FillingTask] = deque()
         self._places: dict[Partition, int] = {}
         self._positions: dict[Partition, int] = {}
         self._changed = threading.Condition()
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="hashing")
+
+    @property
+    def largest_instances(self) -> int:
+        """Return how many instances a task may have."""
+        return self._config.largest_instances
 
     @property
     def capacity_records(self) -> int:
@@ -170,9 +196,16 @@ class TaskBuffer:
     def _filling_task(self) -> FillingTask:
         if not self._tasks or self._tasks[-1].cause is not None:
             self._tasks.append(
-                FillingTask(self._limits, began_at=self._now(), executor=self._hashing)
+                FillingTask(self._limits(), began_at=self._now(), executor=self._hashing)
             )
         return self._tasks[-1]
+
+    def _limits(self) -> TaskLimits:
+        """Return those of a task that begins behind the ones that wait, all of them complete."""
+        config = self._config
+        most = max(config.instances, min(self._sum("num_instances"), config.largest_instances))
+        is_grown = most > config.instances
+        return TaskLimits(most, config.max_records, config.buffer_bytes, is_grown=is_grown)
 
     def _due(self) -> Cause | None:
         if not self._tasks:
@@ -180,6 +213,8 @@ class TaskBuffer:
         first = self._tasks[0]
         if first.cause is not None:
             return first.cause
+        if first.is_grown and first.num_instances >= self._config.instances:
+            return "load"
         is_old = self._age() >= self._config.max_age_seconds
         return "age" if is_old and first.num_instances >= self._config.min_instances else None
 

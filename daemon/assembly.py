@@ -23,6 +23,7 @@ from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.learning import Learning
+from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.observation import Observation
@@ -60,6 +61,7 @@ class Assembly:
         self._stop = stop
         self._now = now
         self._monotonic = monotonic
+        self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
         self.intake: Intake
@@ -121,6 +123,7 @@ class Assembly:
             buffer=buffer,
             metrics=self._metrics,
             board=self._board,
+            load=self._load,
             now=self._now,
             stop=self._stop,
         )
@@ -153,6 +156,7 @@ class Assembly:
             checkpoints=state.checkpoints,
             versions=state.versions,
             buffer=buffer,
+            load=self._load,
             observation=observation,
             release=self.intake.release,
             monotonic=self._monotonic,

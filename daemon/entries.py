@@ -56,7 +56,7 @@ class Plan:
     """A task, decided: what is learned, from which head, how."""
 
     task: int
-    cause: Literal["count", "capacity", "age", "drain"]
+    cause: Literal["count", "load", "capacity", "age", "drain"]
     """Why it was cut just here."""
     head: int
     """Version that the task starts from."""

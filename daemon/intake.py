@@ -13,9 +13,10 @@ from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.instance import Rejected
 from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import CommitError, Source, SourceError
+from teacherd.consumers.source import CommitError, Retention, Source, SourceError
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.durable import failpoint
+from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
 
@@ -23,6 +24,7 @@ _POLL_TIMEOUT_SECONDS = 0.2
 _LOG_INTERVAL_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.2
 _LAG_INTERVAL_SECONDS = 1.0
+_RETENTION_INTERVAL_SECONDS = 60.0
 _RELEASE_INTERVAL_SECONDS = 5.0
 
 
@@ -72,6 +74,7 @@ class Intake:
         buffer: TaskBuffer,
         metrics: Metrics,
         board: StatusBoard,
+        load: Load,
         now: Callable[[], float],
         stop: threading.Event,
     ) -> None:
@@ -82,6 +85,7 @@ class Intake:
         self._buffer = buffer
         self._metrics = metrics
         self._board = board
+        self._load = load
         self._now = now
         self._stop = stop
         self._releases: queue.SimpleQueue[_Release] = queue.SimpleQueue()
@@ -92,6 +96,9 @@ class Intake:
         self._backoff = 0.0
         self._failures = 0
         self._num_records = 0
+        self._num_bytes = 0
+        self._retention = Retention()
+        self._next_retention = 0.0
         self._next_log = 0.0
         self._next_lag = 0.0
         self._log = structlog.get_logger()
@@ -179,6 +186,7 @@ class Intake:
     def _count(self, batch: RecordBatch, decoded: DecodedBatch) -> None:
         metrics = self._metrics
         self._num_records += len(batch)
+        self._num_bytes += batch.num_bytes
         topic, number = batch.partition
         metrics.records_consumed.labels(topic, number).inc(len(batch))
         metrics.record_bytes.inc(batch.num_bytes)
@@ -192,7 +200,7 @@ class Intake:
             return
         self._next_lag = self._now() + _LAG_INTERVAL_SECONDS
         oldest = None
-        lags = self._source.lag()
+        lags, positions = self._source.lag(), self._source.positions()
         for (topic, number), lag in lags.items():
             self._metrics.lag_records.labels(topic, number).set(lag.records)
             if lag.oldest_timestamp_ms is not None:
@@ -200,12 +208,25 @@ class Intake:
         self._board.update(
             "intake",
             records=self._num_records,
-            positions={f"{t}/{n}": at for (t, n), at in self._source.positions().items()},
+            positions={f"{t}/{n}": at for (t, n), at in positions.items()},
             lag={f"{topic}/{number}": lag.records for (topic, number), lag in lags.items()},
             oldest_timestamp_ms=oldest,
             is_paused=self._buffer.is_full,
         )
         self._observe_buffer()
+        self._load.observe(
+            lags,
+            positions,
+            retention=self._current_retention(),
+            mean_record_bytes=self._num_bytes / max(self._num_records, 1),
+        )
+
+    def _current_retention(self) -> Retention:
+        """Return what the source deletes, asked again once a minute: somebody may change it."""
+        if self._now() >= self._next_retention:
+            self._next_retention = self._now() + _RETENTION_INTERVAL_SECONDS
+            self._retention = self._source.retention()
+        return self._retention
 
     def _observe_buffer(self) -> None:
         records, size = self._buffer.num_records, self._buffer.num_bytes

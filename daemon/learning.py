@@ -22,6 +22,7 @@ from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Outcome, Plan, Publish
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.journal import Journal
+from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.recovery import closed_range
@@ -41,6 +42,8 @@ class _Running:
     task: BufferedTask
     started: float
     last_checkpoint: float
+    is_whole: bool = True
+    """Whether all of it is learned in this process, so that its duration says what it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Learning:
         checkpoints: CheckpointStore,
         versions: VersionStore,
         buffer: TaskBuffer,
+        load: Load,
         observation: Observation,
         release: Release,
         monotonic: Callable[[], float],
@@ -82,6 +86,7 @@ class Learning:
         self._checkpoints = checkpoints
         self._versions = versions
         self._buffer = buffer
+        self._load = load
         self._observation = observation
         self._release = release
         self._monotonic = monotonic
@@ -106,6 +111,8 @@ class Learning:
                 self._log.warning("checkpoint_unfit", task=plan.task, error=str(error))
                 self._core.discard()
                 self._begin(plan, task, age_seconds=0.0)
+        if self._running is not None:
+            self._running.is_whole = False
         self._log.info("task_resumed", task=plan.task, step=self._core.num_steps_done)
 
     def reconfigure(self, deciding: DecidingConfig, checkpoints: CheckpointConfig) -> None:
@@ -149,7 +156,7 @@ class Learning:
             cause=task.cause,
             head=lineage.head,
             seed=self._schedule.seed,
-            epochs=self._schedule.epochs,
+            epochs=self._choose_epochs(task),
             learning_rate=self._schedule.learning_rate,
             num_instances=len(task.labels),
             ranges=tuple(closed_range(planned) for planned in task.ranges),
@@ -157,6 +164,16 @@ class Learning:
         self._journal.record(plan)
         self._observation.task_planned(plan)
         return plan
+
+    def _choose_epochs(self, task: BufferedTask) -> int:
+        is_largest = len(task.labels) >= self._buffer.largest_instances
+        return self._load.choose_epochs(
+            self._schedule.epochs,
+            self._core.settings.learning.min_epochs,
+            is_largest=is_largest or task.cause == "capacity",
+            num_records=task.num_records,
+            waiting=self._buffer.num_records,
+        )
 
     def _begin(self, plan: Plan, task: BufferedTask, *, age_seconds: float) -> None:
         now = self._monotonic()
@@ -209,9 +226,10 @@ class Learning:
         self._versions.prune(self._journal.lineage)
         places = dict(self._journal.lineage.places)
         self._release(places, needed_from=places)
-        self._observation.task_closed(
-            running.plan, outcome, self._monotonic() - running.started, self._journal.lineage
-        )
+        seconds = self._monotonic() - running.started
+        if running.is_whole and outcome.result in ("accepted", "held"):
+            self._load.learned(running.plan, seconds)
+        self._observation.task_closed(running.plan, outcome, seconds, self._journal.lineage)
 
     def _write_version(self, outcome: Outcome) -> Manifest:
         lineage = self._journal.lineage

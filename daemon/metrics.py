@@ -63,6 +63,10 @@ class Metrics:
         self.lag_seconds = gauge(
             "consumer_lag_seconds", "Age of the oldest record not decided yet; 0 when all are."
         )
+        self.retention_margin = gauge(
+            "retention_margin_seconds",
+            "Until the oldest record not decided yet is deleted; infinite where that never is.",
+        )
         self.intake_paused = gauge(
             "intake_paused", "1 while the buffer is full and nothing is read."
         )
@@ -94,6 +98,11 @@ class Metrics:
         )
         self.task_duration = self._histogram(
             "task_duration_seconds", "From plan to decided outcome.", _DURATION_BUCKETS
+        )
+        self.task_epochs = gauge("task_epochs", "Passes over the task planned last.")
+        self.learning_headroom = gauge(
+            "learning_headroom_ratio",
+            "Rate at which records are learned / rate at which they arrive; infinite if unknown.",
         )
         self.task_progress = gauge(
             "task_progress_ratio", "Share of the running task's steps that are done; 0 between."

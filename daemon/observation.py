@@ -11,6 +11,7 @@ from teacherd.daemon.checkpoint import Checkpoint
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.load import oldest_age_seconds
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import Manifest
@@ -66,6 +67,7 @@ class Observation:
             "task_planned",
             task=plan.task,
             cause=plan.cause,
+            epochs=plan.epochs,
             head=plan.head,
             records=num_records,
             instances=plan.num_instances,
@@ -206,13 +208,7 @@ class Observation:
 
     def _oldest_age(self) -> float:
         """Return the age of the oldest record that waits: unread, buffered or being learned."""
-        sections = self._board.snapshot()
-        oldest = [
-            sections.get(name, {}).get("oldest_timestamp_ms")
-            for name in ("intake", "buffer", "task")
-        ]
-        known = [timestamp for timestamp in oldest if timestamp is not None]
-        return max(0.0, self._now() - min(known) / 1000) if known else 0.0
+        return oldest_age_seconds(self._board.snapshot(), self._now())
 
     def _age(self, manifest: Manifest) -> float:
         return max(0.0, self._now() - datetime.fromisoformat(manifest.created_at).timestamp())

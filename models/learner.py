@@ -51,6 +51,9 @@ class LearnerConfig:
 
     epochs: int = 40
     """Passes over each task, as far as its plan does not say otherwise; method.md 2.4."""
+    min_epochs: int | None = None
+    """Fewest passes over a task, when records arrive faster than they are learned and tasks have
+    grown as large as they may; null never takes fewer than `epochs`."""
     batch_size: int = 64
     """Largest number of instances of a step; an epoch is cut evenly."""
     batch_norm: BatchNormMode = "frozen"
@@ -72,6 +75,11 @@ class LearnerConfig:
         for name, usual in (("epochs", 40), ("batch_size", 64)):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}: must be at least 1; take {usual}")
+        if self.min_epochs is not None and not 1 <= self.min_epochs <= self.epochs:
+            raise ValueError(
+                f"min_epochs: {self.min_epochs}: must be from 1 to epochs, {self.epochs}; "
+                "lower it, or take null"
+            )
 
     def schedule(self, seed: int) -> Schedule:
         """Return what a plan decides when nothing else is to be considered."""

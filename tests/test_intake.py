@@ -12,11 +12,12 @@ from assemblies import CLASSES, Bench, Clock, bad_record, feature_records, make_
 from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import CommitError, Lag, SourceError
+from teacherd.consumers.source import CommitError, Lag, Retention, SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
 from teacherd.daemon.intake import Intake, IntakeConfig
+from teacherd.daemon.load import Load
 
 PARTITION = Partition("instances", 0)
 
@@ -90,6 +91,10 @@ class FailingSource:
         """Pass on."""
         return self._log.lag()
 
+    def retention(self) -> Retention:
+        """Pass on."""
+        return self._log.retention()
+
     def close(self) -> None:
         """Pass on."""
         self._log.close()
@@ -113,6 +118,12 @@ class Setup:
             buffer=self.buffer,
             metrics=self.bench.metrics,
             board=self.bench.board,
+            load=Load(
+                metrics=self.bench.metrics,
+                board=self.bench.board,
+                now=self.bench.clock,
+                monotonic=self.bench.clock,
+            ),
             now=self.bench.clock,
             stop=self.stop,
         )

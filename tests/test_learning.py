@@ -249,3 +249,30 @@ def test_measuring_shows_life_at_every_batch(tmp_path: Path) -> None:
 
     assert in_begin > 0
     assert 2 * 30 <= max(in_ticks)
+
+
+def test_epochs_shrink_when_records_come_faster_than_they_are_learned(start: Start) -> None:
+    """Down to the floor, in the plan, and back when there is time: what was planned is learned."""
+    tasks = {"instances": 10, "max_instances": 20, "min_instances": 1, "max_age_seconds": 60}
+    bench, assembly = start(10, tasks=tasks, learning={"epochs": 9, "min_epochs": 2})
+    assembly.intake.tick()
+    assembly.learning.tick()
+    bench.clock.seconds += 30
+    while assembly.learning.is_busy:
+        assembly.learning.tick()
+    bench.append(feature_records(90))
+    for _ in range(2):
+        bench.clock.seconds += 2
+        assembly.intake.tick()
+    while bench.value("buffer_records"):
+        learn_task(assembly)
+        bench.clock.seconds += 2
+        assembly.intake.tick()
+
+    plans = bench.plans()
+    assert [10, 10, 10, 20, 20, 20, 10] == [plan.num_instances for plan in plans]
+    assert ["count"] * 3 + ["load"] * 4 == [plan.cause for plan in plans]
+    assert [9, 9, 9] == [plan.epochs for plan in plans[:3]]
+    assert 2 == plans[3].epochs
+    assert 9 == plans[-1].epochs
+    assert all(outcome.result == "accepted" for outcome in bench.outcomes())

@@ -1,5 +1,6 @@
 """Tests of the task buffer: exact cuts, contiguous ranges, bounds, and waiting."""
 
+import itertools
 import threading
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -387,9 +388,81 @@ def test_a_record_that_comes_twice_is_noticed(decoder: Decoder) -> None:
         ({"max_age_seconds": 0.0}, "max_age_seconds"),
         ({"instances": 10, "max_records": 9, "min_instances": 1}, "max_records"),
         ({"instances": 10, "min_instances": 11}, "min_instances"),
+        ({"instances": 10, "min_instances": 1, "max_instances": 9}, "max_instances"),
+        (
+            {"instances": 10, "min_instances": 1, "max_instances": 20, "max_records": 19},
+            "max_records",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(config: dict[str, object], key: str) -> None:
     """The error names the key."""
     with pytest.raises(ValueError, match=f"^{key}: "):
         TaskBufferConfig(**config)
+
+
+def test_tasks_grow_while_others_wait_before_them(decoder: Decoder) -> None:
+    """Each takes as many as wait before it, up to the largest; the count is still exact."""
+    buffer = build_buffer(instances=5, max_instances=16)
+    append(buffer, decoder, at_offsets([good(n) for n in range(60)], first=0))
+
+    tasks = cut_all(buffer)
+
+    assert [5, 5, 10, 16, 16, 8] == [len(task.labels) for task in tasks]
+    assert ["count"] * 2 + ["load"] * 4 == [task.cause for task in tasks]
+    assert [0, 5, 10, 20, 36, 52] == [task.ranges[0].start for task in tasks]
+    buffer.close()
+
+
+def test_a_grown_task_does_not_keep_learning_waiting(decoder: Decoder) -> None:
+    """From the usual size on it may be cut, with all that was read, and the next is usual again."""
+    buffer = build_buffer(instances=5, max_instances=16)
+    append(buffer, decoder, at_offsets([good(n) for n in range(17)], first=0))
+    for _ in range(2):
+        buffer.cut("count")
+    cause = buffer.wait_for_cut(0.0)
+    assert cause is not None
+    grown = buffer.cut(cause)
+    append(buffer, decoder, at_offsets([good(n) for n in range(17, 22)], first=17))
+    (usual,) = cut_all(buffer)
+
+    assert ("load", 7) == (grown.cause, len(grown.labels))
+    assert ("count", 5) == (usual.cause, len(usual.labels))
+    buffer.close()
+
+
+def test_a_grown_task_below_the_usual_size_waits(decoder: Decoder) -> None:
+    """Growing never makes tasks smaller."""
+    buffer = build_buffer(instances=5, max_instances=16)
+    append(buffer, decoder, at_offsets([good(n) for n in range(14)]))
+
+    assert [5, 5] == [len(task.labels) for task in cut_all(buffer)]
+    assert 4 == buffer.num_instances
+    buffer.close()
+
+
+@given(bounds=st.lists(st.integers(0, 200), max_size=12), cuts=st.lists(st.integers(0, 4)))
+def test_growth_stays_within_every_bound(
+    decoder: Decoder, bounds: list[int], cuts: list[int]
+) -> None:
+    """Whatever the load, ranges follow each other and no task exceeds what it may hold."""
+    buffer = build_buffer(
+        instances=5, max_instances=20, max_records=30, buffer_bytes=25 * (RECORD_BYTES + ROW_BYTES)
+    )
+    ends = [0, *sorted(bounds), 200]
+    tasks = []
+    for number, (low, high) in enumerate(itertools.pairwise(ends)):
+        if low < high:
+            append(buffer, decoder, at_offsets([good(n) for n in range(low, high)], first=low))
+        num_cuts = cuts[number] if number < len(cuts) else 1
+        while num_cuts and (cause := buffer.wait_for_cut(0.0)) is not None:
+            tasks.append(buffer.cut(cause))
+            num_cuts -= 1
+    tasks += cut_all(buffer)
+
+    assert all(len(task.labels) <= 20 for task in tasks)
+    assert [0, *(task.ranges[0].end for task in tasks[:-1])] == [
+        task.ranges[0].start for task in tasks
+    ]
+    assert tasks[-1].ranges[0].end + buffer.num_records == 200
+    buffer.close()
