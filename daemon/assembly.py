@@ -26,6 +26,8 @@ from teacherd.daemon.learning import Learning
 from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.mirror import Mirror
+from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.opening import load_head, open_lineage
 from teacherd.daemon.recovery import (
@@ -66,6 +68,7 @@ class Assembly:
         self._buffer: TaskBuffer | None = None
         self.intake: Intake
         self.learning: Learning
+        self.mirrors: list[Mirroring] = []
 
     def start(self, lock: StateLock | None = None) -> None:
         """Open the state, recover, and make intake and learning ready to run.
@@ -82,6 +85,7 @@ class Assembly:
             now=self._timestamp,
             lock=lock,
         )
+        self.mirrors = [self._build_mirroring(name, state) for name in config.publication.mirrors]
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         state.journal.record_runtime(runtime_facts(device))
         head = load_head(state, config.model, device=device)
@@ -127,6 +131,21 @@ class Assembly:
             now=self._now,
             stop=self._stop,
         )
+
+    def _build_mirroring(self, name: str, state: StateDirectory) -> Mirroring:
+        config = self._config.publication.mirrors[name]
+        mirroring = Mirroring(
+            name,
+            Mirror(name, config, state.versions.root),
+            max_backoff_seconds=config.max_backoff_seconds,
+            metrics=self._metrics,
+            board=self._board,
+            monotonic=self._monotonic,
+            now=self._now,
+            stop=self._stop,
+        )
+        state.versions.subscribe(mirroring.notify)
+        return mirroring
 
     def _build_learning(
         self,

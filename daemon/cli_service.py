@@ -76,14 +76,15 @@ def config_show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Print every setting as resolved from flags, environment, file and defaults."""
+    """Print every setting as resolved from flags, environment, file and defaults; no secrets."""
     from dataclasses import asdict
 
     import yaml
 
     from teacherd.daemon.config import to_plain
+    from teacherd.daemon.masking import mask
 
-    settings = to_plain(asdict(read_config(config, assignments)))
+    settings = mask(to_plain(asdict(read_config(config, assignments))))
     if as_json:
         print_json(settings)
     else:

@@ -133,6 +133,10 @@ def _remove_misfits(config_type: type, data: dict[str, Any], prefix: str) -> lis
             del data[key]  # `section:` with every key commented out
         elif section and isinstance(value, dict):
             problems += _remove_misfits(section, value, f"{dotted}.")
+        elif isinstance(value, dict) and (inner := _named_section_type(known[key])):
+            for name, named in value.items():
+                if isinstance(named, dict):
+                    problems += _remove_misfits(inner, named, f"{dotted}.{name}.")
         elif isinstance(value, bool) and not _takes(known[key], bool):
             problems.append(Problem(dotted, f"{value} is no {_name(known[key])}; write one"))
             del data[key]
@@ -193,6 +197,13 @@ def _section_type(annotation: Any) -> type | None:  # noqa: ANN401 (an annotatio
         if isinstance(option, type) and is_dataclass(option):
             return option
     return None
+
+
+def _named_section_type(annotation: Any) -> type | None:  # noqa: ANN401 (as above)
+    """Return the sections' type where a key holds sections by name."""
+    if typing.get_origin(annotation) is not dict:
+        return None
+    return _section_type(typing.get_args(annotation)[1])
 
 
 def _takes(annotation: Any, wanted: type) -> bool:  # noqa: ANN401 (an annotation is any object)

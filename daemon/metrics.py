@@ -161,6 +161,19 @@ class Metrics:
         self.checkpoint_failures = counter(
             "checkpoint_failures_total", "Checkpoints that could not be written."
         )
+        self.mirror_version = gauge(
+            "mirror_version", "The version that a mirror serves.", ["mirror"]
+        )
+        self.mirror_failures = counter(
+            "mirror_failures_total",
+            "Attempts to update a mirror that failed.",
+            ["mirror", "reason"],
+        )
+        self.mirror_success = gauge(
+            "mirror_last_success_timestamp_seconds",
+            "When a mirror last held all that it should.",
+            ["mirror"],
+        )
         build_info = gauge("build_info", "1.", ["version", "torch", "cuda"])
         build_info.labels(version("teacherd"), torch.__version__, torch.version.cuda or "").set(1)
         self.build_info = build_info

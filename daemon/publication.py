@@ -1,7 +1,7 @@
 """Versions on disk: folders that appear at once and never change, and which one is served."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from teacherd.daemon.durable import (
@@ -14,6 +14,8 @@ from teacherd.daemon.durable import (
 )
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.mirror import MirrorConfig
+from teacherd.daemon.signing import ensure_signed, load_signing_key, sign_folder
 from teacherd.models.artifact import (
     VERSIONS,
     ArtifactError,
@@ -31,6 +33,12 @@ class PublicationConfig:
 
     keep_versions: int = 50
     """Newest versions kept on disk besides version 0, the head and the served one."""
+    signing_key_file: str | None = None
+    """PEM file of an Ed25519 key that signs every version, for HotTeacher(public_key=...); null
+    signs none."""
+    mirrors: dict[str, MirrorConfig] = field(default_factory=dict)
+    """Name to a place where the public folder is copied to: `url`, `options`, `option_files`,
+    `max_backoff_seconds`; docs/operating.md."""
 
     def __post_init__(self) -> None:
         if self.keep_versions < 1:
@@ -41,16 +49,23 @@ class VersionStore:
     """Owns `versions/` and `current` below a root that inference processes read.
 
     Raises:
+        ConfigurationError: The key to sign with cannot be used.
         StateError: The root cannot be used.
     """
 
     def __init__(self, config: PublicationConfig, root: Path) -> None:
         self._keep = config.keep_versions
+        self._key = load_signing_key(config.signing_key_file)
+        self._listeners: list[Callable[[], None]] = []
         self.root = root
         try:
             make_directory(root / VERSIONS)
         except OSError as error:
             raise StateError(root, f"cannot be used: {error.strerror}") from error
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each change of `current`; it must return at once."""
+        self._listeners.append(listener)
 
     def write(self, version: int, fill: Callable[[Path], Manifest]) -> Manifest:
         """Make a version's folder appear; a leftover of an undecided attempt is replaced.
@@ -61,7 +76,14 @@ class VersionStore:
         folder = version_folder(self.root, version)
         if folder.exists():
             self._remove(folder)
-        return write_folder(folder, fill, name="version")
+
+        def fill_and_sign(fresh: Path) -> Manifest:
+            manifest = fill(fresh)
+            if self._key is not None:
+                sign_folder(fresh, self._key)
+            return manifest
+
+        return write_folder(folder, fill_and_sign, name="version")
 
     def load(self, version: int, sha256: str, *, device: str = "cpu") -> LoadedTeacher:
         """Load a version and hold it against the lineage log.
@@ -88,6 +110,8 @@ class VersionStore:
                 still.
         """
         write_file(self.root / CURRENT, self._pointer_to(manifest).to_bytes())
+        for listener in self._listeners:
+            listener()
 
     def serves(self, manifest: Manifest) -> bool:
         """Tell whether `current` leads to just this version.
@@ -99,6 +123,8 @@ class VersionStore:
 
     def mend(self, lineage: Lineage) -> list[str]:
         """Remove what a crash left that no entry names, and return what it was.
+
+        What is kept gets the signature that it lacks: the key may be a new one.
 
         Raises:
             StateError: The disk refused, or there are versions of a lineage whose log is lost.
@@ -118,6 +144,9 @@ class VersionStore:
             )
         for path in unnamed:
             self._remove(path)
+        if self._key is not None:
+            for version, record in lineage.versions.items():
+                ensure_signed(version_folder(self.root, version), self._key, sha256=record.sha256)
         return [path.name for path in leftovers + unnamed]
 
     def served(self) -> CurrentPointer | None:

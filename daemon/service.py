@@ -125,6 +125,8 @@ class Service:
             self._metrics.reload_successful.set(1)
             self._start_thread("intake", assembly.intake.run)
             self._start_thread("learning", assembly.learning.run)
+            for mirroring in assembly.mirrors:
+                self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
             self._state = "ready"
             self._log.info("started")
             try:

@@ -5,8 +5,10 @@ from pathlib import Path
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
+from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.opening import load_base, require_classes
 from teacherd.daemon.recovery import build_decoder
+from teacherd.daemon.signing import load_signing_key
 from teacherd.daemon.state_directory import PUBLIC
 from teacherd.models.artifact import ArtifactError, Manifest, load_artifact, version_folder
 
@@ -25,7 +27,7 @@ def validate_files(config: Config) -> None:
         manifest = _version_zero(config)
     except ConfigurationError as error:
         raise ConfigurationError([*problems, *error.problems]) from error
-    for check in (_check_classes, _check_evaluation_sets, _check_decoder):
+    for check in (_check_classes, _check_evaluation_sets, _check_decoder, _check_publication):
         try:
             check(config, manifest)
         except ConfigurationError as error:
@@ -59,3 +61,9 @@ def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:
 
 def _check_decoder(config: Config, manifest: Manifest) -> None:
     build_decoder(config.decoding, manifest).close()
+
+
+def _check_publication(config: Config, _: Manifest) -> None:
+    load_signing_key(config.publication.signing_key_file)
+    for name, mirror in config.publication.mirrors.items():
+        Mirror(name, mirror, Path(config.process.state_directory) / PUBLIC)

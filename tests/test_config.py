@@ -72,6 +72,8 @@ KEYS = [
     "checkpoints.interval_seconds",
     "checkpoints.keep",
     "publication.keep_versions",
+    "publication.signing_key_file",
+    "publication.mirrors",
     "endpoints.host",
     "endpoints.port",
     "endpoints.liveness_seconds",
@@ -213,3 +215,32 @@ def test_settings_of_an_older_log_mean_what_they_meant() -> None:
 
     assert sys.maxsize == settings.decoding.max_header_bytes
     assert Config().decoding.max_pixels == settings.decoding.max_pixels
+
+
+def test_sections_by_name_are_checked_key_by_key(tmp_path: Path) -> None:
+    """A mirror's misspelt key, missing URL or broken rule is named with the mirror."""
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "publication: {mirrors: {a: {url: s3://b, option: {}}, b: {}, c: {url: bucket}}}\n"
+    )
+
+    with pytest.raises(ConfigurationError) as raised:
+        load_config(path, environment={})
+
+    assert {
+        "publication.mirrors.a.option",
+        "publication.mirrors.b.url",
+        "publication.mirrors.c.url",
+    } == {problem.key for problem in raised.value.problems}
+
+
+def test_a_secret_of_a_mirror_may_come_from_the_environment() -> None:
+    """Then it stands in no file at all."""
+    environment = {
+        "TEACHERD_PUBLICATION__MIRRORS__FAR__URL": "s3://bucket",
+        "TEACHERD_PUBLICATION__MIRRORS__FAR__OPTIONS__SECRET": "s3cret",
+    }
+
+    mirror = load_config(None, environment=environment).publication.mirrors["far"]
+
+    assert ("s3://bucket", {"secret": "s3cret"}) == (mirror.url, mirror.options)

@@ -13,7 +13,9 @@ from teacherd.consumers.decoding import DecodingConfig
 from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
 from teacherd.daemon.errors import ConfigurationError
 from teacherd.daemon.evaluation_sets import EvaluationConfig
+from teacherd.daemon.mirror import MirrorConfig
 from teacherd.daemon.opening import open_lineage
+from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.validation import validate_files
 
 
@@ -53,6 +55,7 @@ def test_every_problem_is_told_at_once(config: Config, tmp_path: Path) -> None:
         model=replace(config.model, classes=("emu", "owl")),
         evaluation=EvaluationConfig(sets={"a": "/nowhere/a.npz", "b": str(tmp_path)}),
         decoding=DecodingConfig(decoder="nowhere.at_all:decode"),
+        publication=PublicationConfig(mirrors={"far": MirrorConfig(url="nosuch://bucket")}),
     )
 
     assert [
@@ -61,7 +64,10 @@ def test_every_problem_is_told_at_once(config: Config, tmp_path: Path) -> None:
         "evaluation.sets.a",
         "evaluation.sets.b",
         "decoding.decoder",
+        "publication.mirrors.far.url",
     ] == problems(wrong)
+    unsigned = PublicationConfig(signing_key_file="/nowhere")
+    assert "publication.signing_key_file" in problems(replace(config, publication=unsigned))
 
 
 def test_without_a_base_model_there_is_nothing_to_hold_the_rest_against(
