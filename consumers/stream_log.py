@@ -74,6 +74,7 @@ class StreamLog:
     Args:
         now: Wall clock, seconds since the epoch; records are stamped with it.
         sleep: Waits for so many seconds.
+        is_read_only: Serve only as an archive: nothing is made, appended or deleted.
 
     Raises:
         StreamLogError: The file cannot be made, or is something else.
@@ -83,6 +84,7 @@ class StreamLog:
         self,
         config: StreamLogConfig,
         *,
+        is_read_only: bool = False,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -93,7 +95,7 @@ class StreamLog:
         self._monotonic = monotonic
         self._sleep = sleep
         self._partition = Partition(config.topic, 0)
-        self._connection = open_stream_log(self._path, config.topic)
+        self._connection = open_stream_log(self._path, config.topic, is_read_only=is_read_only)
         self._position = self._deleted_below()
         self._released = FIRST_OFFSET
         self._is_paused = False

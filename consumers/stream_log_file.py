@@ -57,25 +57,29 @@ class StreamLogError(Exception):
         self.path = path
 
 
-def open_stream_log(path: Path, topic: str) -> sqlite3.Connection:
+def open_stream_log(path: Path, topic: str, *, is_read_only: bool = False) -> sqlite3.Connection:
     """Open the log, making it if there is none.
 
     The connection may pass from thread to thread, but one at a time may use it.
 
+    Args:
+        path: The file.
+        topic: What it must hold.
+        is_read_only: Make and change nothing, whoever else has it open.
+
     Raises:
         StreamLogError: The file cannot be made, or is something else.
     """
-    if path.is_dir():
-        raise StreamLogError(path, "is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise StreamLogError(path, f"{path.parent} is none; name a directory that exists")
-    if not path.exists():
-        _create(path, topic)
-    for needed in (path, path.parent):
-        if not os.access(needed, os.W_OK):
-            raise StreamLogError(path, f"{needed} cannot be written; the log needs both, change it")
+    if is_read_only:
+        _require_file(path)
+    else:
+        _require_writable(path, topic)
     connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode={'ro' if is_read_only else 'rw'}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         _check(connection, path, topic)
@@ -89,6 +93,24 @@ def open_stream_log(path: Path, topic: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise StreamLogError(path, "is no file; name the stream log")
+
+
+def _require_writable(path: Path, topic: str) -> None:
+    """Make the file if there is none; refuse a place that will not do."""
+    if path.is_dir():
+        raise StreamLogError(path, "is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise StreamLogError(path, f"{path.parent} is none; name a directory that exists")
+    if not path.exists():
+        _create(path, topic)
+    for needed in (path, path.parent):
+        if not os.access(needed, os.W_OK):
+            raise StreamLogError(path, f"{needed} cannot be written; the log needs both, change it")
 
 
 @contextmanager

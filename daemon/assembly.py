@@ -87,7 +87,7 @@ class Assembly:
         )
         self.mirrors = [self._build_mirroring(name, state) for name in config.publication.mirrors]
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
-        state.journal.record_runtime(runtime_facts(device))
+        state.journal.record_runtime(runtime_facts(device, decoder=config.decoding.decoder))
         head = load_head(state, config.model, device=device)
         source = open_stream(config.stream_log)
         try:

@@ -1,7 +1,7 @@
-"""Verbs about a whole lineage: backup, restore."""
+"""Verbs about a whole lineage: backup, restore, replay."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,17 @@ from teacherd.daemon.cli_support import (
     SetOption,
     print_facts,
     print_json,
+    print_table,
     progress_bar,
     read_config,
+    say,
 )
+from teacherd.daemon.errors import ExitCode
+from teacherd.daemon.wording import word
+
+if TYPE_CHECKING:
+    from teacherd.daemon.config import Config
+    from teacherd.daemon.replay_report import ReplayReport
 
 # Imports of torch stand inside the verbs: see cli_service.
 
@@ -80,3 +88,86 @@ def restore(
         print_json(report)
     else:
         print_facts(f"restored into {directory}", list(report.items()))
+
+
+def replay(
+    to: Annotated[
+        int | None, typer.Option("--to", help="The last version to make again; the newest.")
+    ] = None,
+    start: Annotated[
+        int | None,
+        typer.Option("--from", help="Begin with this one; by default the oldest one possible."),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only say which offsets made the version.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep the version's folder, as it was made again.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make versions again from their records; exits 0 if every one is the same, bit for bit.
+
+    1: something differs though nothing that bits depend on does. 3: bits differ, and so does what
+    they depend on. 69: records are gone. 74: log or versions are damaged. Nothing is changed; a
+    daemon may be running.
+    """
+    settings = read_config(config, assignments)
+    if explain:
+        _explain(settings, to, start, as_json=as_json)
+        return
+    from teacherd.daemon.replaying import replay_versions
+
+    with progress_bar("tasks") as bar:
+        report = replay_versions(settings, target=to, start=start, out=out, on_task=bar.update)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _print_report(report)
+    raise typer.Exit(int(_REPLAY_CODES[report.result]))
+
+
+_REPLAY_CODES = {
+    "equal": ExitCode.OK,
+    "unequal": ExitCode.GENERIC,
+    "other_runtime": ExitCode.OTHER_RUNTIME,
+}
+
+
+def _explain(settings: "Config", to: int | None, start: int | None, *, as_json: bool) -> None:
+    from teacherd.daemon.explanation import explain_version
+    from teacherd.daemon.lineage_reading import read_lineage
+
+    entries, lineage = read_lineage(Path(settings.process.state_directory))
+    version = max(lineage.versions, default=0) if to is None else to
+    rows = explain_version([logged.entry for logged in entries], version, start=start or 0)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["version", "parent", "task", "cause", "topic", "partition", "start", "end"]
+    columns += ["records", "rejected"]
+    print_table(
+        f"version {version}: offsets from start to before end",
+        columns,
+        [[row.get(column) for column in columns] for row in rows],
+    )
+
+
+def _print_report(report: "ReplayReport") -> None:
+    columns = ["version", "task", "result", "largest_difference", "agreement", "sha256"]
+    rows = [
+        [each.version, each.task, each.result, each.largest_difference, each.agreement, each.sha256]
+        for each in report.versions
+    ]
+    print_table(f"replay from version {report.start} to {report.target}", columns, rows)
+    for verdict in report.verdicts:
+        for name, (before, now) in verdict.differences.items():
+            say(f"task {verdict.task}: {name} was {word(before)}, is {word(now)}")
+    for name, (before, now) in report.differing_facts.items():
+        say(f"{name} was {before}, is {now}")
+    if report.not_judged:
+        say(f"not judged again, because their records are gone: tasks {word(report.not_judged)}")
+    say(f"{len(report.versions)} versions, {report.num_verdicts} decisions: {report.result}")

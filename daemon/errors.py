@@ -12,6 +12,8 @@ class ExitCode(IntEnum):
     OK = 0
     GENERIC = 1
     USAGE = 2
+    OTHER_RUNTIME = 3
+    """A replay under another runtime gave other bits, as it may."""
     UNAVAILABLE = 69
     """Something outside that is needed is not there: the source, records that were promised."""
     INTERNAL = 70

@@ -7,6 +7,7 @@ import structlog
 from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
 from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
+from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.source import RecordsLostError, Source
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
@@ -46,14 +47,14 @@ def build_decoder(config: DecodingConfig, manifest: Manifest) -> Decoder:
         raise ConfigurationError([Problem("decoding.decoder", message)]) from error
 
 
-def reread(plan: Plan, source: Source, decoder: Decoder) -> BufferedTask:
+def reread(plan: Plan, archive: RecordArchive, decoder: Decoder) -> BufferedTask:
     """Read the records of a plan once more and make the same task of them.
 
     Raises:
         UnavailableError: They are gone, or not what the plan says.
     """
     ranges = [planned_range(closed) for closed in plan.ranges]
-    records = source.read([planned.offsets for planned in ranges])
+    records = archive.read([planned.offsets for planned in ranges])
     try:
         return rebuild_task(ranges, records, decoder, cause=plan.cause)
     except RangeMismatchError as error:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from forked_daemon import ForkedDaemon
 from lineages import open_state
 from released_states import RELEASES, ReleasedState, unpack
 
+from teacherd.daemon.config import Config
+from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.errors import ConfigurationError, ExitCode, StateError
+from teacherd.daemon.replaying import replay_versions
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.state_format import (
     FORMAT_FILE,
@@ -58,6 +62,21 @@ def test_what_a_release_left_behind_is_taken_over_and_gone_on_with(
     decided = 3 if not runs_as_then(released) else NUM_TASKS
     shas = [each["sha256"] for each in released.continued]
     assert shas[:decided] == [each.sha256 for each in outcomes][:decided]
+
+
+def test_what_a_release_learned_can_be_replayed(
+    daemon: ForkedDaemon, released: ReleasedState
+) -> None:
+    """As it left it, and after this version has gone on with it."""
+    config = parse(Config, released.settings, origin="test")
+    options: dict[str, Any] = {"target": None, "start": None, "out": None}
+    left = replay_versions(config, on_task=lambda _done, _total: None, **options)
+    assert ExitCode.OK == daemon.run_until_tasks(NUM_TASKS)
+    gone_on = replay_versions(config, on_task=lambda _done, _total: None, **options)
+
+    expected = "equal" if runs_as_then(released) else "other_runtime"
+    assert (expected, 3) == (left.result, len(left.versions))
+    assert (expected, NUM_TASKS) == (gone_on.result, len(gone_on.versions))
 
 
 def test_a_new_state_directory_says_its_format(tmp_path: Path) -> None:

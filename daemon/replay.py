@@ -1,0 +1,202 @@
+"""A replay: the entries of a lineage log followed once more, from one version to another.
+
+It goes by the same deciding core as the daemon, in a directory of its own, and holds what it comes
+to against the log. It reads log, versions and records, takes no lock and changes nothing of them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from teacherd.consumers.record_archive import RecordArchive
+from teacherd.daemon.config import DecidingConfig
+from teacherd.daemon.entries import Outcome, Plan, Retry, Runtime
+from teacherd.daemon.errors import UnavailableError
+from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_log import LoggedEntry
+from teacherd.daemon.publication import VersionStore
+from teacherd.daemon.relearning import DecidedTask, Relearning
+from teacherd.daemon.replay_report import (
+    Facts,
+    ReplayReport,
+    VerdictComparison,
+    VersionComparison,
+)
+from teacherd.daemon.runtime_facts import differing_facts, runtime_facts
+from teacherd.models.provenance import Provenance
+
+_NOT_LEARNED = {"empty", "lost"}
+_NOT_REPEATABLE: Facts = {"order of sums": ("any, on CUDA", "any, on CUDA")}
+"""Stands among the differing facts where two runs on the same device need not agree."""
+
+
+class Replay:
+    """Makes versions again from the records of their tasks; one use.
+
+    Args:
+        entries: Of the lineage log.
+        start: Version to begin with; its weights are in `kept`.
+        target: Version to end with.
+        kept: The lineage's own versions.
+        made: Where those go that are made again.
+        archive: Gives the planned records once more.
+        device: Where to compute.
+        on_task: Told how many of how many tasks are done.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[LoggedEntry],
+        *,
+        start: int,
+        target: int,
+        kept: VersionStore,
+        made: VersionStore,
+        archive: RecordArchive,
+        device: torch.device,
+        on_task: Callable[[int, int], None],
+    ) -> None:
+        self._entries = entries
+        self._start = start
+        self._target = target
+        self._kept = kept
+        self._made = made
+        self._archive = archive
+        self._device = device
+        self._on_task = on_task
+        self._lineage = Lineage()
+        self._relearning: Relearning | None = None
+        self._attempts: list[Plan] = []
+        self._facts: Facts = {}
+        self._task_facts: Facts = {}
+        self._versions: list[VersionComparison] = []
+        self._verdicts: list[VerdictComparison] = []
+        self._num_verdicts = 0
+        self._not_judged: list[int] = []
+
+    def run(self) -> ReplayReport:
+        """Follow the entries up to the target.
+
+        Raises:
+            UnavailableError: Records that a version was made from are gone, or changed.
+            StateError: The version to begin with is damaged.
+        """
+        num_tasks, done = self._count_tasks(), 0
+        threads = torch.get_num_threads()
+        try:
+            for logged in self._entries:
+                if self._target in self._lineage.versions:
+                    break
+                is_task = self._has_begun and isinstance(logged.entry, Outcome)
+                self._follow(logged)
+                if is_task:
+                    done += 1
+                    self._on_task(done, num_tasks)
+        finally:
+            torch.set_num_threads(threads)
+        return ReplayReport(
+            lineage=self._lineage.id,
+            start=self._start,
+            target=self._target,
+            versions=tuple(self._versions),
+            num_verdicts=self._num_verdicts,
+            verdicts=tuple(self._verdicts),
+            not_judged=tuple(self._not_judged),
+        )
+
+    @property
+    def _has_begun(self) -> bool:
+        return self._start in self._lineage.versions
+
+    def _count_tasks(self) -> int:
+        lineage, number = Lineage(), 0
+        for logged in self._entries:
+            if self._target in lineage.versions:
+                break
+            number += self._start in lineage.versions and isinstance(logged.entry, Outcome)
+            lineage.apply(logged.entry)
+        return number
+
+    def _follow(self, logged: LoggedEntry) -> None:
+        """Do what an entry says, as far as it lies after the start; then take it into account."""
+        entry = logged.entry
+        if self._has_begun and isinstance(entry, Outcome) and entry.result not in _NOT_LEARNED:
+            self._learn_again(entry, logged.written_at)
+        self._lineage.apply(entry)
+        match entry:
+            case Runtime():
+                self._take_runtime(entry)
+            case Plan():
+                self._attempts, self._task_facts = [entry], self._facts
+            case Retry():
+                self._take_retry(entry)
+
+    def _take_runtime(self, runtime: Runtime) -> None:
+        threads = runtime.facts.get("threads", "")
+        if threads.isdecimal() and self._device.type == "cpu":
+            # Bits depend on the number, and every machine can compute with any.
+            torch.set_num_threads(int(threads))
+        settings = self._lineage.settings
+        decoder = self._settings().decoding.decoder if settings is not None else None
+        self._facts = differing_facts(runtime.facts, runtime_facts(self._device, decoder=decoder))
+        if self._device.type == "cuda":
+            self._facts = {**self._facts, **_NOT_REPEATABLE}
+        # A task that was interrupted has steps of both.
+        self._task_facts = {**self._task_facts, **self._facts}
+
+    def _take_retry(self, retry: Retry) -> None:
+        attempt = self._lineage.unfinished
+        assert attempt is not None, "a retry makes a plan the unfinished one"
+        if retry.cause == "request":
+            self._attempts, self._task_facts = [], self._facts
+        self._attempts.append(attempt)
+
+    def _learn_again(self, outcome: Outcome, written_at: str) -> None:
+        relearning = self._relearning = self._relearning or self._begin()
+        decided = DecidedTask(
+            attempts=self._attempts,
+            outcome=outcome,
+            settings=self._settings(),
+            provenance=self._provenance(outcome, written_at),
+            differing_facts=self._task_facts,
+        )
+        try:
+            task = relearning.read(decided)
+        except UnavailableError:
+            if outcome.result == "accepted":
+                raise
+            self._not_judged.append(outcome.task)
+            return
+        version, verdict = relearning.learn(decided, task)
+        self._num_verdicts += 1
+        self._versions += [version] if version else []
+        self._verdicts += [verdict] if verdict else []
+
+    def _begin(self) -> Relearning:
+        record = self._lineage.versions[self._start]
+        return Relearning(
+            self._settings(),
+            head=self._kept.load(record.version, record.sha256, device=str(self._device)),
+            kept=self._kept,
+            made=self._made,
+            archive=self._archive,
+            device=self._device,
+        )
+
+    def _settings(self) -> DecidingConfig:
+        settings = self._lineage.settings
+        assert settings is not None, "every plan comes after a config entry"
+        return DecidingConfig.from_entry(settings.settings)
+
+    def _provenance(self, outcome: Outcome, written_at: str) -> Provenance:
+        lineage = self._lineage
+        return Provenance(
+            lineage=lineage.id,
+            epoch=lineage.epoch,
+            version=lineage.next_version,
+            parent=lineage.head,
+            tasks=(outcome.task,),
+            verdict={"result": outcome.result},
+            metrics=outcome.figures,
+            created_at=written_at,
+        )
