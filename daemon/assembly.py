@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log import StreamLog
@@ -19,6 +20,7 @@ from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.device import prepare_device
+from teacherd.daemon.entries import Plan
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.intake import Intake
@@ -31,6 +33,7 @@ from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.opening import load_head, open_lineage
 from teacherd.daemon.recovery import (
+    RecordsChangedError,
     build_decoder,
     reread,
     seek_to_places,
@@ -174,6 +177,8 @@ class Assembly:
             journal=state.journal,
             checkpoints=state.checkpoints,
             versions=state.versions,
+            quarantine=state.quarantine,
+            read_records=self.intake.requests.ask,
             buffer=buffer,
             load=self._load,
             observation=observation,
@@ -222,7 +227,17 @@ class Assembly:
         plan = state.journal.lineage.unfinished
         if plan is None:
             return
-        task = reread(plan, source, decoder)
+        try:
+            task = reread(plan, source, decoder)
+        except RecordsChangedError as error:
+            if self._config.process.on_lost_records == "stop":
+                raise
+            self.learning.lose(plan, str(error.__cause__))
+        else:
+            self._resume(state, plan, task)
+        self.learning.reconfigure(self._config.deciding, self._config.checkpoints)
+
+    def _resume(self, state: StateDirectory, plan: Plan, task: BufferedTask) -> None:
         newest = state.newest
         is_inside = (
             newest is not None
@@ -230,7 +245,6 @@ class Assembly:
             and newest.checkpoint.pin == state.journal.pin
         )
         self.learning.resume(plan, task, newest.learner_state if newest and is_inside else None)
-        self.learning.reconfigure(self._config.deciding, self._config.checkpoints)
 
     def _timestamp(self) -> str:
         return datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")

@@ -18,6 +18,7 @@ from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.durable import failpoint
 from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.status_board import StatusBoard
 
 _POLL_TIMEOUT_SECONDS = 0.2
@@ -88,6 +89,8 @@ class Intake:
         self._load = load
         self._now = now
         self._stop = stop
+        self.requests = ReadRequests()
+        """For whoever needs records once more."""
         self._releases: queue.SimpleQueue[_Release] = queue.SimpleQueue()
         self._release: _Release | None = None
         self._next_release = 0.0
@@ -136,6 +139,7 @@ class Intake:
     def tick(self) -> None:
         """Move one batch from the source to the buffer."""
         self._forward_releases()
+        self.requests.serve(self._source)
         self._observe_lag()
         is_full = self._buffer.is_full
         self._metrics.intake_paused.set(is_full)

@@ -5,33 +5,43 @@ checkpoint, `current`, release. Each is durable before the next, so that a crash
 mended from the log.
 """
 
+import contextlib
+import functools
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.record import OffsetRange
+from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore
+from teacherd.daemon.checkpoint_schedule import CheckpointSchedule
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
-from teacherd.daemon.entries import Outcome, Plan, Publish
+from teacherd.daemon.entries import Outcome, Plan, Publish, Retry
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import VersionStore
-from teacherd.daemon.recovery import closed_range
+from teacherd.daemon.quarantine import Quarantine
+from teacherd.daemon.recovery import closed_range, planned_range
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule
 
 _CUT_TIMEOUT_SECONDS = 0.2
+_RETRY_FACTOR = 0.1
+"""Of the learning rate, when a task is tried again after numbers that were not finite."""
 
 
 @dataclass(slots=True)
@@ -39,11 +49,15 @@ class _Running:
     """The task in progress."""
 
     plan: Plan
-    task: BufferedTask
+    task: BufferedTask | None
+    """None where its records are lost."""
     started: float
-    last_checkpoint: float
     is_whole: bool = True
     """Whether all of it is learned in this process, so that its duration says what it costs."""
+    quarantining: Future[Path] | None = None
+    """Set while its records are written down; no step is made any more."""
+    reason: str = ""
+    """Why it is quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ class Learning:
     """Cuts, plans, learns, decides, publishes; one task at a time.
 
     Args:
+        read_records: Has records read once more, by the source's own thread.
         release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
@@ -72,6 +87,10 @@ class Learning:
         journal: Journal,
         checkpoints: CheckpointStore,
         versions: VersionStore,
+        quarantine: Quarantine,
+        read_records: Callable[
+            [Sequence[OffsetRange], Callable[[Iterator[RecordBatch]], Path]], Future[Path]
+        ],
         buffer: TaskBuffer,
         load: Load,
         observation: Observation,
@@ -79,12 +98,14 @@ class Learning:
         monotonic: Callable[[], float],
         stop: threading.Event,
     ) -> None:
-        self._config = config
+        self._checkpointing = CheckpointSchedule(config)
         self._core = core
         self._schedule = schedule
         self._journal = journal
         self._checkpoints = checkpoints
         self._versions = versions
+        self._quarantine = quarantine
+        self._read_records = read_records
         self._buffer = buffer
         self._load = load
         self._observation = observation
@@ -115,6 +136,11 @@ class Learning:
             self._running.is_whole = False
         self._log.info("task_resumed", task=plan.task, step=self._core.num_steps_done)
 
+    def lose(self, plan: Plan, reason: str) -> None:
+        """Close a plan whose records are gone: the weights stay, the places are past it."""
+        self._running = _Running(plan, None, started=self._monotonic())
+        self._close(Outcome(task=plan.task, result="lost", reasons=(reason,)))
+
     def reconfigure(self, deciding: DecidingConfig, checkpoints: CheckpointConfig) -> None:
         """Have other settings taken over from the next task on; called by another thread."""
         self._reconfigurations.put(_Reconfiguration(deciding, checkpoints))
@@ -123,10 +149,10 @@ class Learning:
         """Learn until told to stop; leave a checkpoint."""
         while self.tick():
             self._observation.beat("learning")
-        if self.is_busy:
-            self._checkpoint_inside()
-        else:
+        if self._running is None:
             self._checkpoint()
+        elif self._running.quarantining is None:
+            self._checkpoint_inside()
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
@@ -137,6 +163,8 @@ class Learning:
                 age_seconds = self._buffer.oldest_age_seconds
                 task = self._buffer.cut(cause)
                 self._begin(self._plan(task), task, age_seconds=age_seconds)
+        elif self._running.quarantining is not None:
+            self._finish_quarantining(self._running.quarantining)
         elif self._step():
             self._checkpoint_if_due()
         return not self._stop.is_set()
@@ -145,7 +173,7 @@ class Learning:
         while not self._reconfigurations.empty():
             new = self._reconfigurations.get()
             self._journal.record_settings(new.deciding.to_entry())
-            self._config = new.checkpoints
+            self._checkpointing.config = new.checkpoints
             self._core.configure(new.deciding)
             self._schedule = new.deciding.learning.schedule(self._schedule.seed)
 
@@ -177,7 +205,8 @@ class Learning:
 
     def _begin(self, plan: Plan, task: BufferedTask, *, age_seconds: float) -> None:
         now = self._monotonic()
-        self._running = _Running(plan, task, started=now, last_checkpoint=now)
+        self._running = _Running(plan, task, started=now)
+        self._checkpointing.begin(now, step=0)
         if plan.num_instances == 0:
             self._close(Outcome(task=plan.task, result="empty"))
             return
@@ -189,18 +218,51 @@ class Learning:
         started = self._monotonic()
         try:
             goes_on = self._core.step()
+            self._observation.step_made(
+                self._monotonic() - started, self._core.num_steps_done, self._core.num_steps
+            )
+            if not goes_on:
+                self._decide()
         except NonFiniteError as error:
             self._observation.nonfinite_loss()
-            self._close(
-                Outcome(task=self._task.plan.task, result="quarantined", reasons=(str(error),))
-            )
+            self._core.discard()
+            self._retry_or_quarantine(str(error))
             return False
-        self._observation.step_made(
-            self._monotonic() - started, self._core.num_steps_done, self._core.num_steps
-        )
-        if not goes_on:
-            self._decide()
         return goes_on
+
+    def _retry_or_quarantine(self, reason: str) -> None:
+        """Try the task once more in smaller steps; write its records down if that was no better."""
+        running, lineage = self._task, self._journal.lineage
+        if lineage.attempt > 1:
+            ranges = [planned_range(closed).offsets for closed in running.plan.ranges]
+            keep = functools.partial(self._quarantine.keep, running.plan, reason)
+            running.reason = reason
+            running.quarantining = self._read_records(ranges, keep)
+            return
+        retry = Retry(
+            task=running.plan.task,
+            attempt=lineage.attempt + 1,
+            head=lineage.head,
+            learning_rate=running.plan.learning_rate * _RETRY_FACTOR,
+            cause="nonfinite",
+            reason=reason,
+        )
+        self._journal.record(retry)
+        self._observation.task_retried(retry)
+        assert lineage.unfinished is not None, "the retry is of the plan in progress"
+        assert running.task is not None, "it was learned just now"
+        running.plan, running.is_whole = lineage.unfinished, False
+        self._checkpointing.begin(self._monotonic(), step=0)
+        self._core.begin(running.plan, running.task)
+
+    def _finish_quarantining(self, kept: Future[Path]) -> None:
+        """Close the task once its records are durable; the source may be away for a while."""
+        running = self._task
+        with contextlib.suppress(TimeoutError):
+            kept.result(timeout=_CUT_TIMEOUT_SECONDS)
+            self._close(
+                Outcome(task=running.plan.task, result="quarantined", reasons=(running.reason,))
+            )
 
     def _decide(self) -> None:
         decision = self._core.decide(on_progress=lambda: self._observation.beat("learning"))
@@ -224,6 +286,7 @@ class Learning:
             self._versions.serve(manifest)
             self._observation.published(manifest)
         self._versions.prune(self._journal.lineage)
+        self._quarantine.mend(self._journal.lineage)
         places = dict(self._journal.lineage.places)
         self._release(places, needed_from=places)
         seconds = self._monotonic() - running.started
@@ -253,15 +316,15 @@ class Learning:
         return self._running
 
     def _checkpoint_if_due(self) -> None:
-        running = self._task
-        if self._monotonic() - running.last_checkpoint < self._config.interval_seconds:
+        started, step = self._monotonic(), self._core.num_steps_done
+        if not self._checkpointing.is_due(started, step):
             return
         try:
             self._checkpoint_inside()
         except StateError as error:
             # Only speed is lost with it: the plan is in the log, and the next one may succeed.
             self._observation.checkpoint_failed(error)
-        running.last_checkpoint = self._monotonic()
+        self._checkpointing.tried(started, self._monotonic(), step)
 
     def _checkpoint_inside(self) -> None:
         plan = self._task.plan

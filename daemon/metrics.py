@@ -89,6 +89,10 @@ class Metrics:
         self.buffer_bytes = gauge("buffer_bytes", "Bytes of the decoded instances in the buffer.")
         self.task_records = self._histogram("task_records", "Records per task.", _TASK_BUCKETS)
         self.tasks = counter("tasks_total", "Tasks by what became of them.", ["outcome"])
+        self.retries = counter("task_retries_total", "Tasks that were tried again.", ["cause"])
+        self.quarantined = gauge(
+            "quarantined_tasks", "Tasks whose records wait in quarantine for somebody to look."
+        )
         self.task_trigger = counter("task_trigger_total", "Tasks by why they were cut.", ["cause"])
 
     def _declare_learning(self) -> None:

@@ -8,11 +8,12 @@ import structlog
 import torch
 
 from teacherd.daemon.checkpoint import Checkpoint
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.entries import Outcome, Plan, Retry
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.load import oldest_age_seconds
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.quarantine import quarantined
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import TaskReport
@@ -82,6 +83,17 @@ class Observation:
     def nonfinite_loss(self) -> None:
         """A step was not taken, because of NaN or infinity."""
         self._metrics.nonfinite_losses.inc()
+
+    def task_retried(self, retry: Retry) -> None:
+        """A task is learned once more, in smaller steps."""
+        self._metrics.retries.labels(retry.cause).inc()
+        self._log.warning(
+            "task_retried",
+            task=retry.task,
+            attempt=retry.attempt,
+            learning_rate=retry.learning_rate,
+            reason=retry.reason,
+        )
 
     def learned(
         self,
@@ -153,6 +165,7 @@ class Observation:
         self._board.update_sections(self._standing(lineage))
 
     def _standing(self, lineage: Lineage) -> dict[str, dict[str, Any]]:
+        self._metrics.quarantined.set(len(quarantined(lineage)))
         return {
             "lineage": {
                 "id": lineage.id,

@@ -17,6 +17,10 @@ from teacherd.daemon.journal import Journal
 from teacherd.models.artifact import Manifest
 
 
+class RecordsChangedError(UnavailableError):
+    """The records of a plan are gone, or are others than those that were planned."""
+
+
 def settings_of_next_task(journal: Journal, configured: DecidingConfig) -> DecidingConfig:
     """Return what the next task is learned with, and see that the log holds it.
 
@@ -51,16 +55,16 @@ def reread(plan: Plan, archive: RecordArchive, decoder: Decoder) -> BufferedTask
     """Read the records of a plan once more and make the same task of them.
 
     Raises:
-        UnavailableError: They are gone, or not what the plan says.
+        RecordsChangedError: They are gone, or not what the plan says.
     """
     ranges = [planned_range(closed) for closed in plan.ranges]
     records = archive.read([planned.offsets for planned in ranges])
     try:
         return rebuild_task(ranges, records, decoder, cause=plan.cause)
     except RangeMismatchError as error:
-        raise UnavailableError(
+        raise RecordsChangedError(
             f"task {plan.task} was planned but its records changed: {error}; restore the stream, "
-            "or start a new lineage in another process.state_directory"
+            "or set process.on_lost_records: continue to give the task up as lost"
         ) from error
 
 

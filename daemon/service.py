@@ -29,7 +29,7 @@ from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 0.05
-RELOADABLE = ("logging.level", "learning.", "checkpoints.interval_seconds")
+RELOADABLE = ("logging.level", "learning.", "checkpoints.interval_")
 """Keys, or beginnings of keys, that SIGHUP may change."""
 
 

@@ -14,12 +14,14 @@ from teacherd.daemon.errors import ConfigurationError, Problem, StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage_log import LineageLog
 from teacherd.daemon.publication import PublicationConfig, VersionStore
+from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.state_format import STATE_FORMAT, require_known_format, write_format
 from teacherd.daemon.state_lock import StateLock
 
 LINEAGE_LOG = "lineage.log"
 CHECKPOINTS = "checkpoints"
 PUBLIC = "public"
+QUARANTINE = "quarantine"
 MARKER = "backup.json"
 """Lies in a state directory that is a copy, until a daemon starts from it."""
 
@@ -60,6 +62,8 @@ class StateDirectory:
             opened.callback(log.close)
             self.journal = Journal(log)
             _require_same_log(directory, self.journal, self.newest)
+            self.quarantine = Quarantine(directory / QUARANTINE)
+            self.quarantine.mend(self.journal.lineage)
             self.versions = VersionStore(publication, directory / PUBLIC)
             removed = self.versions.mend(self.journal.lineage)
             _require_whole(directory, self.journal)

@@ -26,6 +26,7 @@ from teacherd.models.draws import Draws
 from teacherd.models.evaluation import evaluate
 from teacherd.models.losses import DistillationConfig
 from teacherd.models.module_tensors import (
+    largest_magnitude,
     load_module_tensors,
     module_tensors,
     snapshot,
@@ -111,7 +112,9 @@ class TaskReport:
 
 
 class NonFiniteError(Exception):
-    """A loss or the gradient is not finite; the step was not made. Trying again gives the same.
+    """A loss, the gradient or the weights are not finite; the step was not made.
+
+    Trying again gives the same, unless it is with another learning rate.
 
     Args:
         task: Number of the task.
@@ -123,7 +126,7 @@ class NonFiniteError(Exception):
         broken = [name for name, value in watched.items() if not bool(value.isfinite())]
         # The total and the gradient inherit it from a term, where one is broken.
         self.term = min(broken, key=lambda name: (name == "gradient", name == "total"))
-        """`fused`, `dust`, `total`, `gradient` or `statistics`."""
+        """`fused`, `dust`, `total`, `gradient`, `statistics` or `weights`."""
         super().__init__(f"task {task}, step {step}: {self.term} is {float(watched[self.term])}")
 
 
@@ -273,10 +276,18 @@ class Learner:
         return run.step < run.num_steps
 
     def finish(self) -> TaskReport:
-        """Return what the task came to, after its last step."""
+        """Return what the task came to, after its last step.
+
+        Raises:
+            NonFiniteError: The candidate's weights are not finite.
+        """
         run = self._current
         if run.step < run.num_steps:
             raise RuntimeError(f"task {run.task.number}: {run.num_steps - run.step} steps are left")
+        # Averages keep what is not finite for ever: through the candidate into every later version.
+        largest = largest_magnitude(run.candidate)
+        if not bool(largest.isfinite()):
+            raise NonFiniteError(run.task.number, run.step, {"weights": largest})
         means = (run.loss_sums / run.batches.num_instances).tolist()
         sizes = [parameter.numel() for parameter in run.candidate.parameters()]
         return TaskReport(

@@ -30,6 +30,14 @@ def load_module_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> Non
         tensor.copy_(tensors[name])
 
 
+def largest_magnitude(module: nn.Module) -> Tensor:
+    """Return the largest magnitude of all floating-point tensors; not finite where one is not."""
+    tensors = module_tensors(module).values()
+    return torch.stack(
+        [each.abs().max().float() for each in tensors if each.is_floating_point() and each.numel()]
+    ).max()
+
+
 def snapshot(tensors: Mapping[str, Tensor], *, prefix: str) -> dict[str, Tensor]:
     """Return copies on the CPU, contiguous and sharing nothing, with a prefix to their names."""
     return {

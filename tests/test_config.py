@@ -70,6 +70,7 @@ KEYS = [
     "evaluation.sets",
     "evaluation.batch_size",
     "checkpoints.interval_seconds",
+    "checkpoints.interval_steps",
     "checkpoints.keep",
     "publication.keep_versions",
     "publication.signing_key_file",

@@ -15,6 +15,7 @@ from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
+from teacherd.daemon.entries import Retry
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import read_manifest, version_folder
@@ -46,6 +47,7 @@ def learn_task(assembly: Assembly) -> None:
     assembly.learning.tick()
     while assembly.learning.is_busy:
         assembly.learning.tick()
+        assembly.intake.requests.serve(assembly.intake._source)
 
 
 def test_a_task_becomes_a_version_that_is_served(start: Start) -> None:
@@ -92,7 +94,7 @@ def test_nothing_is_cut_before_it_is_due(start: Start) -> None:
 
 
 def test_a_loss_that_is_not_finite_costs_the_task_and_nothing_else(start: Start) -> None:
-    """Quarantined: the head stays, the step was not taken, the next task is learned."""
+    """Quarantined after a second attempt: the head stays, the records are kept for people."""
     wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
     bench, assembly = start(20, learning=wild)
     assembly.intake.tick()
@@ -100,7 +102,11 @@ def test_a_loss_that_is_not_finite_costs_the_task_and_nothing_else(start: Start)
 
     assert ["quarantined"] == [outcome.result for outcome in bench.outcomes()]
     assert "is nan" in bench.outcomes()[0].reasons[0]
-    assert 1.0 == bench.value("nonfinite_losses_total")
+    assert 2.0 == bench.value("nonfinite_losses_total")
+    assert 1.0 == bench.value("task_retries_total", cause="nonfinite")
+    assert 1.0 == bench.value("quarantined_tasks")
+    folder = bench.directory / "state" / "quarantine" / "000001"
+    assert 10 == len((folder / "records.jsonl").read_text().splitlines())
     assert 0 == read_current(bench.directory / "state" / "public").version
 
     calm = parse(Config, {**bench.settings, "learning": {"epochs": 2}}, origin="test")
@@ -109,6 +115,44 @@ def test_a_loss_that_is_not_finite_costs_the_task_and_nothing_else(start: Start)
 
     assert ["quarantined", "accepted"] == [outcome.result for outcome in bench.outcomes()]
     assert [0, 0] == [plan.head for plan in bench.plans()]
+
+
+def test_a_task_that_was_too_fast_is_learned_more_slowly(start: Start) -> None:
+    """An entry says so, under the same number; what is learned is what any plan would be."""
+    fast = {
+        "epochs": 2,
+        "optimizer": {"learning_rate": 1e14, "momentum": 0.0, "weight_decay": 0.0},
+        "distillation": {"label_share": 1.0, "dust_weight": 0.0},
+        "consolidation": {"freezing_epochs": 1, "interval_epochs": 1},
+    }
+    bench, assembly = start(10, learning=fast)
+    assembly.intake.tick()
+    learn_task(assembly)
+    (retry,) = [each for each in bench.entries() if isinstance(each, Retry)]
+
+    assert (1, 2, 0, "nonfinite") == (retry.task, retry.attempt, retry.head, retry.cause)
+    assert 1e13 == pytest.approx(retry.learning_rate)
+    assert "gradient" in retry.reason
+    assert ["accepted"] == [outcome.result for outcome in bench.outcomes()]
+    assert 0.0 == bench.value("quarantined_tasks")
+    assert not (bench.directory / "state" / "quarantine").exists()
+
+
+def test_a_stop_between_two_attempts_goes_on_with_the_second(start: Start) -> None:
+    """The entry alone says what is to be done; a task in quarantine is not tried a third time."""
+    wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
+    bench, assembly = start(10, learning=wild)
+    assembly.intake.tick()
+    while not any(isinstance(each, Retry) for each in bench.entries()):
+        assembly.learning.tick()
+    assembly.close()
+    _, again = start(0, learning=wild)
+    while again.learning.is_busy:
+        again.learning.tick()
+        again.intake.tick()
+
+    assert [2] == [each.attempt for each in bench.entries() if isinstance(each, Retry)]
+    assert ["quarantined"] == [outcome.result for outcome in bench.outcomes()]
 
 
 def test_a_task_of_rejected_records_only_is_closed_as_empty(start: Start) -> None:
@@ -160,6 +204,20 @@ def test_checkpoints_inside_a_task_come_by_the_clock(start: Start) -> None:
     assembly.learning.tick()
 
     assert 1 == len(list(checkpoints.glob("*/learner.safetensors")))
+
+
+def test_checkpoints_inside_a_task_come_by_the_step(start: Start) -> None:
+    """Due after `interval_steps`, whatever the clock says."""
+    checkpoints = {"interval_seconds": 1000, "interval_steps": 2}
+    bench, assembly = start(10, checkpoints=checkpoints)
+    assembly.intake.tick()
+    folder = bench.directory / "state" / "checkpoints"
+    assembly.learning.tick()
+    assembly.learning.tick()
+
+    assert 0 == len(list(folder.glob("*/learner.safetensors")))
+    assembly.learning.tick()
+    assert 1 == len(list(folder.glob("*/learner.safetensors")))
 
 
 def test_a_checkpoint_inside_a_task_that_fails_costs_only_itself(start: Start) -> None:

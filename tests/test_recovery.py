@@ -209,6 +209,29 @@ def test_a_changed_record_under_a_plan_is_found(make_daemon: MakeDaemon, tmp_pat
     assert [] == daemon.outcomes()
 
 
+def test_a_lost_task_leaves_the_weights_and_is_told(
+    make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """With `continue` an outcome says that its records changed; the next task is learned."""
+    daemon = make_daemon(tmp_path)
+    daemon.start("plan.appended")
+    assert -signal.SIGKILL == daemon.wait()
+    with sqlite3.connect(tmp_path / "stream.db") as connection:
+        connection.execute("DELETE FROM records WHERE offset = 3")
+    connection.close()
+    process = {"state_directory": str(tmp_path / "state"), "on_lost_records": "continue"}
+    again = make_daemon(tmp_path, process=process)
+
+    assert ExitCode.OK == again.run_until_tasks(2)
+    lost, learned = again.outcomes()[:2]
+    assert ("lost", None) == (lost.result, lost.version)
+    assert "the number of records is" in lost.reasons[0]
+    assert ("accepted", 1) == (learned.result, learned.version)
+    plans = again.plans()
+    assert plans[0].ranges[0].end == plans[1].ranges[0].start
+    assert 0 == plans[1].head
+
+
 def test_a_damaged_stream_log_under_a_plan_is_told(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     """Exit 69 with the file's name, also where only reading its rows shows the damage."""
     daemon = make_daemon(tmp_path)

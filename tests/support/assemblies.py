@@ -14,7 +14,7 @@ from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.entries import Entry, Outcome, Plan
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
@@ -65,17 +65,18 @@ class Bench:
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes in the lineage log."""
-        return [each for each in self._entries() if isinstance(each, Outcome)]
+        return [each for each in self.entries() if isinstance(each, Outcome)]
 
     def plans(self) -> list[Plan]:
         """Return the plans in the lineage log."""
-        return [each for each in self._entries() if isinstance(each, Plan)]
+        return [each for each in self.entries() if isinstance(each, Plan)]
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return the value of a metric."""
         return self.metrics.registry.get_sample_value(f"teacherd_{name}", labels)
 
-    def _entries(self) -> list[Any]:
+    def entries(self) -> list[Entry]:
+        """Return the whole lineage log."""
         log = self.directory / "state" / "lineage.log"
         return [logged.entry for logged in read_lineage_log(log)]
 

@@ -42,7 +42,7 @@ def crash_settings(directory: Path, base: Path) -> dict[str, Any]:
         "stream_log": {"path": str(directory / "stream.db")},
         "tasks": {"instances": TASK_INSTANCES, "min_instances": 1},
         "learning": {"epochs": 6, "consolidation": {"freezing_epochs": 2, "interval_epochs": 2}},
-        "checkpoints": {"interval_seconds": 0.001},
+        "checkpoints": {"interval_steps": 1},
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }

@@ -1,0 +1,108 @@
+"""Quarantine: the records of tasks that could not be learned, as they came, for people to look at.
+
+A folder for each task, `000003/`, appears at once before the outcome that says so, and goes when
+a later attempt is accepted.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from teacherd.consumers.headers import readable_headers
+from teacherd.consumers.record_batch import RecordBatch
+from teacherd.daemon.durable import (
+    make_directory,
+    remove_folder,
+    remove_temporaries,
+    write_folder,
+)
+from teacherd.daemon.entries import Plan
+from teacherd.daemon.errors import StateError
+from teacherd.daemon.lineage import Lineage
+
+TASK = "task.json"
+RECORDS = "records.jsonl"
+
+
+class Quarantine:
+    """Owns `quarantine/` of a state directory, which is made with the first task in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def keep(self, plan: Plan, reason: str, batches: Iterator[RecordBatch]) -> Path:
+        """Write a task's records durably; what an earlier attempt has written stays.
+
+        Raises:
+            StateError: The disk refused; nothing has appeared.
+            SourceError: The records cannot be read for now; nothing has appeared.
+        """
+        folder = self._folder(plan.task)
+        if folder.exists():
+            return folder
+
+        def fill(draft: Path) -> None:
+            with (draft / RECORDS).open("w", encoding="utf-8") as file:
+                count = 0
+                for batch in batches:
+                    file.writelines(_line(batch, place) for place in range(len(batch)))
+                    count += len(batch)
+            facts = {"task": plan.task, "reason": reason, "records": count, "plan": asdict(plan)}
+            (draft / TASK).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+        try:
+            make_directory(self._directory)
+        except OSError as error:
+            raise StateError(self._directory, f"cannot be made: {error.strerror}") from error
+        write_folder(folder, fill, name="quarantine")
+        return folder
+
+    def mend(self, lineage: Lineage) -> None:
+        """Remove what is no longer set aside, and what a crash left.
+
+        Raises:
+            StateError: The disk refused.
+        """
+        if not self._directory.is_dir():
+            return
+        unfinished = lineage.unfinished.task if lineage.unfinished is not None else None
+        kept = {self._folder(task) for task in (*quarantined(lineage), unfinished) if task}
+        try:
+            remove_temporaries(self._directory)
+            for folder in set(self._directory.iterdir()) - kept:
+                remove_folder(folder)
+        except OSError as error:
+            raise StateError(self._directory, f"cannot be tidied up: {error.strerror}") from error
+
+    def _folder(self, task: int) -> Path:
+        return self._directory / f"{task:06d}"
+
+
+def quarantined(lineage: Lineage) -> list[int]:
+    """Return the tasks that are in quarantine now."""
+    return [task for task, aside in lineage.set_aside.items() if aside.result == "quarantined"]
+
+
+def _line(batch: RecordBatch, place: int) -> str:
+    """Word one record as JSON: bytes in base64, headers readable beside their very bytes."""
+    topic, partition = batch.partition
+    key, packed = batch.keys[place], batch.headers[place]
+    fields = {
+        "topic": topic,
+        "partition": partition,
+        "offset": batch.offsets[place],
+        "timestamp_ms": batch.timestamps_ms[place],
+        "headers": [
+            [name, value.decode(errors="replace")] for name, value in readable_headers(packed)
+        ],
+        "key": None if key is None else _text(key),
+        "packed_headers": _text(packed),
+        "value": _text(batch.values[place]),
+    }
+    return json.dumps(fields, separators=(",", ":")) + "\n"
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
