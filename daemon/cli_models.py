@@ -1,7 +1,7 @@
 """Verbs about networks and versions: adopt, pretrain, versions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,7 @@ NetworkOption = Annotated[
         "as torchvision builds it (torchvision.models:resnet18), or package.module:callable."
     ),
 ]
+
 ArgumentOption = Annotated[
     list[str] | None, typer.Option("--argument", help="name=value for the network; repeatable.")
 ]
@@ -184,3 +185,32 @@ def versions_verify(
     if bad:
         say(f"{len(bad)} of {len(rows)} versions are bad")
         raise typer.Exit(int(ExitCode.STATE))
+
+
+@versions_app.command("export")
+def versions_export(
+    number: Annotated[
+        int | None, typer.Argument(help="Version; the served one by default.")
+    ] = None,
+    form: Annotated[
+        Literal["safetensors", "onnx", "pt2", "triton"],
+        typer.Option("--format", help="What to write."),
+    ] = "onnx",
+    out: Annotated[
+        Path, typer.Option(help="Folder to be made; of triton the repository, old or new.")
+    ] = Path("export"),
+    name: Annotated[str, typer.Option(help="Of the model in Triton's repository.")] = "teacher",
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version for another runtime, load it back there and compare what it answers."""
+    from teacherd.daemon.exporting import Export, export_version
+
+    export = Export(version=number, format=form, out=out, name=name)
+    report = export_version(read_config(config, assignments), export)
+    if as_json:
+        print_json(report)
+    else:
+        print_facts(f"exported into {report['path']}", list(report.items()))

@@ -8,7 +8,7 @@ from typing import Any
 from teacherd.daemon.config import Config
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.errors import StateError, UsageError
-from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage import Lineage, VersionRecord
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.state_directory import PUBLIC
@@ -58,6 +58,25 @@ def show_version(config: Config, number: int) -> dict[str, Any]:
         except ArtifactError as error:
             raise StateError(folder, str(error)) from error
     return shown
+
+
+def find_version(config: Config, number: int | None) -> tuple[Path, VersionRecord]:
+    """Return folder and log record of a version; of the served one by default.
+
+    Raises:
+        UsageError: There is no such version, or it was removed.
+    """
+    _, lineage, root = _read(config)
+    if number is None:
+        number = lineage.current or 0
+    _require_version(lineage, number)
+    folder = version_folder(root, number)
+    if not folder.exists():
+        raise UsageError(
+            f"version {number} was removed by publication.keep_versions; `teacherd versions list` "
+            "shows which are there"
+        )
+    return folder, lineage.versions[number]
 
 
 def verify_versions(config: Config, number: int | None) -> list[dict[str, Any]]:
