@@ -23,6 +23,7 @@ from teacherd.daemon.device import prepare_device
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
+from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.load import Load
@@ -57,12 +58,14 @@ class Assembly:
         metrics: Metrics,
         board: StatusBoard,
         stop: threading.Event,
+        history: History | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._board = board
+        self._history = history or History()
         self._stop = stop
         self._now = now
         self._monotonic = monotonic
@@ -89,6 +92,7 @@ class Assembly:
             lock=lock,
         )
         self.mirrors = [self._build_mirroring(name, state) for name in config.publication.mirrors]
+        state.journal.follow(self._history.apply)
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         state.journal.record_runtime(runtime_facts(device, decoder=config.decoding.decoder))
         head = load_head(state, config.model, device=device)

@@ -116,7 +116,7 @@ class DecidingCore:
             result=verdict.result,
             reasons=verdict.reasons,
             should_publish=verdict.should_publish,
-            figures=self._figures(report, accuracy),
+            figures=self._figures(report, accuracy, student_accuracy),
         )
         return Decision(outcome=outcome, report=report, student_accuracy=student_accuracy)
 
@@ -163,7 +163,12 @@ class DecidingCore:
             on_batch=self._on_progress,
         )
 
-    def _figures(self, report: TaskReport, accuracy: Mapping[str, float]) -> dict[str, float]:
+    def _figures(
+        self,
+        report: TaskReport,
+        accuracy: Mapping[str, float],
+        student_accuracy: Mapping[str, float],
+    ) -> dict[str, float]:
         base = self._measurement.base
         figures = {
             "outer_ratio": report.outer_share,
@@ -172,5 +177,6 @@ class DecidingCore:
         }
         figures |= {f"loss.{name}": value for name, value in report.losses.items()}
         figures |= {f"accuracy.{name}": value for name, value in accuracy.items()}
+        figures |= {f"student_accuracy.{name}": value for name, value in student_accuracy.items()}
         figures |= {f"forgetting.{name}": base[name] - value for name, value in accuracy.items()}
         return figures

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from teacherd.daemon.errors import ConfigurationError, Problem, TemporaryError
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.status_view import StatusView
 
 _BACKLOG = 128
 _READY = ("ready", "standby")
@@ -75,12 +76,14 @@ class Endpoints:
         metrics: Metrics,
         board: StatusBoard,
         readiness: Callable[[], str],
+        view: StatusView,
         routes: Sequence[BaseRoute] = (),
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._board = board
         self._readiness = readiness
+        self._view = view
         self._routes = routes
         server_config = uvicorn.Config(
             self._application(),
@@ -138,7 +141,7 @@ class Endpoints:
         return JSONResponse({"state": state}, status_code=200 if state in _READY else 503)
 
     def _get_status(self, _: Request) -> JSONResponse:
-        return JSONResponse({"state": self._readiness(), **self._board.snapshot()})
+        return JSONResponse(self._view.take())
 
 
 def load_tls(config: uvicorn.Config, section: str) -> None:

@@ -102,6 +102,7 @@ class Intake:
         self._num_bytes = 0
         self._retention = Retention()
         self._next_retention = 0.0
+        self._num_rejected = 0
         self._next_log = 0.0
         self._next_lag = 0.0
         self._log = structlog.get_logger()
@@ -134,6 +135,7 @@ class Intake:
         else:
             if self._failures:
                 self._log.info("source_recovered", failures=self._failures)
+                self._board.update("intake", error=None, failures=0)
             self._failures, self._backoff = 0, 0.0
 
     def tick(self) -> None:
@@ -191,6 +193,7 @@ class Intake:
         metrics = self._metrics
         self._num_records += len(batch)
         self._num_bytes += batch.num_bytes
+        self._num_rejected += len(decoded.rejected)
         topic, number = batch.partition
         metrics.records_consumed.labels(topic, number).inc(len(batch))
         metrics.record_bytes.inc(batch.num_bytes)
@@ -212,6 +215,7 @@ class Intake:
         self._board.update(
             "intake",
             records=self._num_records,
+            rejected=self._num_rejected,
             positions={f"{t}/{n}": at for (t, n), at in positions.items()},
             lag={f"{topic}/{number}": lag.records for (topic, number), lag in lags.items()},
             oldest_timestamp_ms=oldest,
@@ -268,6 +272,7 @@ class Intake:
         """Count, say so at most every 30 s, and pause for longer each time."""
         self._failures += 1
         self._metrics.source_failures.inc()
+        self._board.update("intake", error=str(error), failures=self._failures)
         self._backoff = min(
             max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), self._config.max_backoff_seconds
         )

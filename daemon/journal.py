@@ -1,12 +1,12 @@
 """The lineage log together with what it says: entries go in, the state follows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from teacherd.daemon.entries import Config, Entry, Runtime
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage, LineageError
-from teacherd.daemon.lineage_log import LineageLog, Pin
+from teacherd.daemon.lineage_log import LineageLog, LoggedEntry, Pin, read_lineage_log
 
 
 class Journal:
@@ -19,6 +19,7 @@ class Journal:
     def __init__(self, log: LineageLog) -> None:
         self._log = log
         self.lineage = Lineage()
+        self._follower: Callable[[LoggedEntry], None] = lambda _: None
         for logged in log.take_entries():
             try:
                 self.lineage.apply(logged.entry)
@@ -47,7 +48,13 @@ class Journal:
             StateError: The disk refused it; the process must end and start again from the log.
         """
         self.lineage.apply(entry)
-        self._log.append(entry)
+        self._follower(self._log.append(entry))
+
+    def follow(self, follower: Callable[[LoggedEntry], None]) -> None:
+        """Have every entry told to one who decides nothing: those so far, then each new one."""
+        for logged in read_lineage_log(self._log.path):
+            follower(logged)
+        self._follower = follower
 
     def record_settings(self, settings: Mapping[str, Any]) -> bool:
         """Append the settings that decide weights if they differ from those in force."""

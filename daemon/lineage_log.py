@@ -124,8 +124,8 @@ class LineageLog:
         """Tell whether this log, as it was at the pin, is the beginning of what it is now."""
         return pin.num_entries < len(self._chains) and self._chains[pin.num_entries] == pin.chain
 
-    def append(self, entry: Entry) -> None:
-        """Add one entry; when this returns, it has reached the disk.
+    def append(self, entry: Entry) -> LoggedEntry:
+        """Add one entry and return it as logged; it has then reached the disk.
 
         Raises:
             StateError: It has not; the log is as it was.
@@ -151,6 +151,7 @@ class LineageLog:
         failpoint(f"{kind}.appended")
         self._size += len(line)
         self._chains.append(chain)
+        return logged
 
     def close(self) -> None:
         """Close the file."""

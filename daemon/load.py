@@ -8,10 +8,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from teacherd.consumers.record import Partition
 from teacherd.consumers.source import Lag, Retention
+from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
@@ -141,16 +141,7 @@ class Load:
             kept.append(retention.num_bytes / fastest)
         if not kept:
             return None
-        return min(kept) - oldest_age_seconds(self._board.snapshot(), self._now())
-
-
-def oldest_age_seconds(sections: Mapping[str, Any], now: float) -> float:
-    """Return the age of the oldest record that waits: unread, buffered or being learned."""
-    oldest = [
-        sections.get(name, {}).get("oldest_timestamp_ms") for name in ("intake", "buffer", "task")
-    ]
-    known = [timestamp for timestamp in oldest if timestamp is not None]
-    return max(0.0, now - min(known) / 1000) if known else 0.0
+        return min(kept) - lag_seconds(self._board.snapshot(), self._now())
 
 
 def _or_infinite(value: float | None) -> float:

@@ -7,11 +7,11 @@ from typing import Any
 import structlog
 import torch
 
+from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.checkpoint import Checkpoint
 from teacherd.daemon.entries import Outcome, Plan, Retry
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
-from teacherd.daemon.load import oldest_age_seconds
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.quarantine import quarantined
 from teacherd.daemon.status_board import StatusBoard
@@ -44,7 +44,7 @@ class Observation:
         self._log = structlog.get_logger()
         for name, value in base_accuracy.items():
             metrics.accuracy.labels(name, "base").set(value)
-        metrics.lag_seconds.set_function(self._oldest_age)
+        metrics.lag_seconds.set_function(lambda: lag_seconds(board.snapshot(), now()))
 
     def timestamp(self) -> str:
         """Return the wall clock as ISO 8601 in UTC."""
@@ -218,10 +218,6 @@ class Observation:
         """A checkpoint inside a task could not be written; the task goes on."""
         self._metrics.checkpoint_failures.inc()
         self._log.error("checkpoint_failed", path=str(error.path), error=error.reason)
-
-    def _oldest_age(self) -> float:
-        """Return the age of the oldest record that waits: unread, buffered or being learned."""
-        return oldest_age_seconds(self._board.snapshot(), self._now())
 
     def _age(self, manifest: Manifest) -> float:
         return max(0.0, self._now() - datetime.fromisoformat(manifest.created_at).timestamp())

@@ -19,12 +19,15 @@ from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config, changed_keys
 from teacherd.daemon.endpoints import Endpoints
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
+from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.page_routes import page_routes
 from teacherd.daemon.public_files import PublicFiles
 from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.status_view import StatusView
 from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
@@ -55,6 +58,13 @@ class Service:
         self._threads: list[threading.Thread] = []
         self._metrics = Metrics()
         self._board = StatusBoard(monotonic=time.monotonic)
+        self._history = History()
+        self._view = StatusView(
+            board=self._board,
+            readiness=lambda: self._state,
+            liveness_seconds=config.endpoints.liveness_seconds,
+            now=time.time,
+        )
         self._log = structlog.get_logger()
 
     def run(self) -> ExitCode:
@@ -71,7 +81,8 @@ class Service:
                 metrics=self._metrics,
                 board=self._board,
                 readiness=lambda: self._state,
-                routes=self._public_routes(),
+                view=self._view,
+                routes=[*page_routes(self._history.snapshot), *self._public_routes()],
             )
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
             try:
@@ -119,7 +130,13 @@ class Service:
         return lock
 
     def _take_over(self, endpoints: Endpoints, lock: StateLock | None) -> None:
-        assembly = Assembly(self._config, metrics=self._metrics, board=self._board, stop=self._stop)
+        assembly = Assembly(
+            self._config,
+            metrics=self._metrics,
+            board=self._board,
+            history=self._history,
+            stop=self._stop,
+        )
         try:
             assembly.start(lock)
             self._metrics.reload_successful.set(1)
@@ -142,6 +159,8 @@ class Service:
     def _watch(self, assembly: Assembly, endpoints: Endpoints) -> None:
         """Wait for a reason to end; re-read the configuration when asked to."""
         while not self._stop.wait(_TICK_SECONDS):
+            status = self._view.take()
+            self._history.sample(status["at_ms"], sampled_values(status))
             if not endpoints.is_alive:
                 self._fail("endpoints", RuntimeError("the thread has ended"))
             if self._reload.is_set():
@@ -206,10 +225,12 @@ class Service:
         assembly.learning.reconfigure(config.deciding, config.checkpoints)
         self._config = config
         self._metrics.reload_successful.set(1)
+        self._board.update("config", reload_refused=None)
         self._log.info("reloaded", changed=changed)
 
     def _refuse_reload(self, reason: str) -> None:
         self._metrics.reload_successful.set(0)
+        self._board.update("config", reload_refused=reason)
         self._log.error("reload_refused", reason=reason)
 
     @contextmanager

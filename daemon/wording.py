@@ -40,3 +40,21 @@ def _number(value: float, name: str) -> str:
     if name.endswith("_ms"):
         return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="seconds")
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its natural unit."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def share(ratio: float) -> str:
+    """Return a share of 1 in percent."""
+    return f"{ratio:.1%}"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points."""
+    return f"{100 * difference:.1f} points"

@@ -15,6 +15,7 @@ from teacherd.daemon.endpoints import Endpoints, EndpointsConfig, bind
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TemporaryError
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.status_view import StatusView
 
 IPV6_ADDRESSES = Path("/proc/net/if_inet6")
 
@@ -33,7 +34,16 @@ class Daemon:
     def serve(self, config: EndpointsConfig) -> Iterator[Endpoints]:
         """Answer until the end of the block."""
         endpoints = Endpoints(
-            config, metrics=self.metrics, board=self.board, readiness=lambda: self.state
+            config,
+            metrics=self.metrics,
+            board=self.board,
+            readiness=lambda: self.state,
+            view=StatusView(
+                board=self.board,
+                readiness=lambda: self.state,
+                liveness_seconds=config.liveness_seconds,
+                now=lambda: self.seconds,
+            ),
         )
         self.port = endpoints.port
         try:
@@ -105,14 +115,17 @@ def test_it_is_ready_only_when_it_says_so(daemon: Daemon, state: str, code: int)
 
 
 def test_the_status_is_everything_on_the_board(daemon: Daemon) -> None:
-    """State first, then the sections as they were written."""
+    """State first, the sections as they were written, and what follows from them."""
     daemon.state = "ready"
     daemon.board.update("teacher", version=3, reasons=["a"])
 
     code, body = daemon.get("/status")
 
     assert 200 == code
-    assert {"state": "ready", "teacher": {"version": 3, "reasons": ["a"]}} == json.loads(body)
+    answer = json.loads(body)
+    assert ("state", "ready") == next(iter(answer.items()))
+    assert {"version": 3, "reasons": ["a"]} == answer["teacher"]
+    assert {"at_ms", "ages", "loops", "headline", "problems"} < set(answer)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/status"])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teacherd.daemon.wording import printable, word
+from teacherd.daemon.wording import points, printable, share, span, word
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,24 @@ def test_what_is_printed_has_no_control_characters(text: str) -> None:
 
     assert shown.isprintable()
     assert shown == text or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0 s"),
+        (119.4, "119 s"),
+        (120, "2 minutes"),
+        (7199, "120 minutes"),
+        (7200, "2 hours"),
+        (172_800, "2 days"),
+    ],
+)
+def test_a_time_has_its_natural_unit(seconds: float, expected: str) -> None:
+    """Nobody reads 86,400 seconds, and two of a unit are needed before it says enough."""
+    assert expected == span(seconds)
+
+
+def test_shares_are_in_percent_and_their_differences_in_points() -> None:
+    """5 percent less is not 5 points less."""
+    assert ("96.2%", "5.0 points") == (share(0.962), points(0.05))

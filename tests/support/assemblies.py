@@ -15,6 +15,7 @@ from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.entries import Entry, Outcome, Plan
+from teacherd.daemon.history import History
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
@@ -44,12 +45,13 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
     board: StatusBoard = field(default_factory=lambda: StatusBoard(monotonic=lambda: 0.0))
 
-    def assemble(self) -> Assembly:
+    def assemble(self, history: History | None = None) -> Assembly:
         """Build and start the parts."""
         assembly = Assembly(
             parse(Config, self.settings, origin="test"),
             metrics=self.metrics,
             board=self.board,
+            history=history,
             stop=self.stop,
             now=self.clock,
             monotonic=self.clock,

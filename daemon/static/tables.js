@@ -1,0 +1,95 @@
+// Forgetting matrix, tasks with their verdicts, and what else happened.
+
+import { element, show } from "./elements.js";
+import { clock, count, MISSING, percent } from "./format.js";
+
+const NUM_MATRIX_ROWS = 25;
+const NUM_TASKS = 30;
+const NUM_HAPPENINGS = 20;
+const FULL_COLOUR_AT = 0.1; // as much below the best before is as red as it gets
+
+export function drawMatrix(history, status) {
+  const base = status.learning?.base_accuracy ?? {};
+  const rows = history.tasks
+    .filter((each) => each.version != null && Object.keys(each.teacher).length)
+    .map(({ version, teacher }) => ({ version, accuracy: teacher }));
+  const names = [...new Set([...Object.keys(base), ...rows.flatMap((each) => Object.keys(each.accuracy))])];
+  if (!names.length) {
+    show("matrix", element("p", { class: "none" }, "No evaluation.sets are configured."));
+    return;
+  }
+  if (Object.keys(base).length) rows.unshift({ version: 0, accuracy: base });
+  const best = {};
+  const cells = rows.map(({ version, accuracy }) => element("tr", {},
+    element("th", { scope: "row" }, `v${version}`),
+    ...names.map((name) => matrixCell(name, version, accuracy[name], best))));
+  const head = element("tr", {}, element("th", {}, "version"),
+    ...names.map((name) => element("th", { class: "number", scope: "col" }, name)));
+  show("matrix", element("table", { class: "matrix" },
+    element("thead", {}, head), element("tbody", {}, ...cells.slice(-NUM_MATRIX_ROWS))));
+  colourCells();
+}
+
+function matrixCell(name, version, value, best) {
+  const before = best[name];
+  if (value != null) best[name] = Math.max(before ?? value, value);
+  const change = value == null || before == null ? 0 : value - before;
+  return element("td", {
+    "data-set": name, "data-version": version, "data-raw": value, "data-change": change.toFixed(4),
+  }, percent(value));
+}
+
+// The policy of the page allows no style in markup, but through the object model.
+function colourCells() {
+  for (const cell of document.querySelectorAll("#matrix td")) {
+    const change = Number(cell.dataset.change);
+    const strength = Math.min(Math.abs(change) / FULL_COLOUR_AT, 1) * 0.75;
+    cell.style.backgroundColor = `rgba(var(--${change < 0 ? "worse" : "better"}), ${strength})`;
+  }
+}
+
+export function drawVersions(history, status) {
+  const newest = [...history.tasks].reverse().slice(0, NUM_TASKS);
+  if (!newest.length) {
+    show("versions", element("p", { class: "none" }, "No task has been closed yet."));
+    return;
+  }
+  const sets = Object.keys(status.learning?.base_accuracy ?? {}).slice(0, 4);
+  const titles = ["task", "closed", "instances", "verdict", "version", ...sets, "reasons"];
+  const head = element("tr", {}, ...titles.map((title) => element("th", {}, title)));
+  const rows = newest.map((row) => taskRow(row, sets, status.lineage ?? {}));
+  show("versions", element("table", { class: "cards" },
+    element("thead", {}, head), element("tbody", {}, ...rows)));
+}
+
+function taskRow(row, sets, { head, current }) {
+  const tags = row.version == null ? [] : [
+    ...(row.version === current ? ["served"] : []), ...(row.version === head ? ["head"] : []),
+  ];
+  const version = cell("version", row.version == null ? "" : `v${row.version}`);
+  version.append(...tags.map((tag) => element("span", { class: "tag" }, tag)));
+  return element("tr", { "data-task": row.task },
+    cell("task", row.task),
+    cell("closed", clock(row.at)),
+    cell("instances", count(row.instances)),
+    cell("verdict", row.result, `result ${row.result}`),
+    version,
+    ...sets.map((name) => cell(name, row.teacher[name] == null ? "" : percent(row.teacher[name]))),
+    cell("reasons", row.reasons.join("; "), "whole"));
+}
+
+function cell(title, text, kind = "") {
+  const isMissing = text === "" || text === MISSING;
+  return element("td", { "data-title": title, class: `${kind}${isMissing ? " missing" : ""}` }, String(text));
+}
+
+export function drawHappenings(history) {
+  const newest = [...history.happenings].reverse().slice(0, NUM_HAPPENINGS);
+  const items = newest.map(({ at, kind, ...fields }) => {
+    const words = Object.entries(fields).filter(([, value]) => value !== "")
+      .map(([name, value]) => `${name} ${value}`).join(", ");
+    return element("li", {}, `${clock(at)} `, element("b", {}, kind), ` ${words}`);
+  });
+  const none = element("li", { class: "none" }, "Nothing yet.");
+  show("happenings", ...(items.length ? items : [none]));
+}
