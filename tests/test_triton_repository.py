@@ -13,7 +13,7 @@ from teacherd.daemon.triton_repository import model_folder, version_name
 )
 def test_a_model_name_that_is_a_path_is_refused(name: str) -> None:
     """The error names the option and what would do."""
-    with pytest.raises(UsageError, match="^--name: "):
+    with pytest.raises(UsageError, match=r"^--name: "):
         model_folder(Path("repository"), name)
 
 
