@@ -1,10 +1,15 @@
-"""HTTP endpoints: metrics, liveness, readiness, status. Reads snapshots only; changes nothing."""
+"""HTTP endpoints: metrics, liveness, readiness, status. They read snapshots and change nothing.
+
+What else is answered, such as versions or POST of instances, comes in as routes.
+"""
 
 import errno
+import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -19,6 +24,8 @@ from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
 
 _BACKLOG = 128
+_MAX_CONNECTIONS = 256
+"""Further ones are answered 503: open files are needed for learning too."""
 _READY = ("ready", "standby")
 """A standby does what it is there for; else no rolling restart would ever get past it."""
 _TEMPORARY_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
@@ -41,6 +48,16 @@ class EndpointsConfig:
     """PEM file of the certificate (chain) for HTTPS; null answers plain HTTP."""
     key_file: str | None = None
     """PEM file of the certificate's private key; null where the certificate's file holds it."""
+    accept_instances: bool = False
+    """Whether POST /v1/instances appends to the stream; off, because who can reach the port can
+    then teach the teacher."""
+    token: str | None = None
+    """What clients of POST must show; better in token_file or TEACHERD_ENDPOINTS__TOKEN. Null lets
+    in whoever reaches the port, and is for loopback only."""
+    token_file: str | None = None
+    """File that holds it, in its first line."""
+    max_request_bytes: int = 16 << 20
+    """Longest body of a POST; eight are taken at once."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:  # noqa: PLR2004 (the range of TCP ports)
@@ -51,11 +68,56 @@ class EndpointsConfig:
             )
         if self.key_file is not None and self.certificate_file is None:
             raise ValueError(f"key_file: {self.key_file}: needs certificate_file beside it")
+        if self.max_request_bytes < 1:
+            raise ValueError(
+                f"max_request_bytes: {self.max_request_bytes}: must be above 0; take 16777216"
+            )
+        self._check_token()
+
+    def _check_token(self) -> None:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token: is set beside token_file; remove one of them")
+        if self.token is not None and not self.token.strip():
+            raise ValueError("token: '': must not be empty; take a long random one")
+        has_token = self.token is not None or self.token_file is not None
+        if self.accept_instances and not has_token and not _is_loopback(self.host):
+            raise ValueError(
+                f"token_file: null: must be set where accept_instances answers beyond loopback, on "
+                f"{self.host}; name a file with a long random token, or bind 127.0.0.1"
+            )
 
     @property
     def scheme(self) -> str:
         """How its addresses begin."""
         return "http" if self.certificate_file is None else "https"
+
+
+def read_token(config: EndpointsConfig) -> str | None:
+    """Return what clients of POST must show, None for nothing.
+
+    Raises:
+        ConfigurationError: Its file cannot be read, or holds none.
+    """
+    if config.token_file is None:
+        return config.token
+    try:
+        lines = Path(config.token_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        message = f"{config.token_file}: {reason}; name a file with a long random token"
+        raise ConfigurationError([Problem("endpoints.token_file", message)]) from error
+    token = lines[0].strip() if lines else ""
+    if not token:
+        message = f"{config.token_file}: its first line is empty; put a long random token there"
+        raise ConfigurationError([Problem("endpoints.token_file", message)])
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Endpoints:
@@ -92,6 +154,7 @@ class Endpoints:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
+            limit_concurrency=_MAX_CONNECTIONS,
             ssl_certfile=config.certificate_file,
             ssl_keyfile=config.key_file,
         )

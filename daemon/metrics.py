@@ -70,6 +70,12 @@ class Metrics:
         self.intake_paused = gauge(
             "intake_paused", "1 while the buffer is full and nothing is read."
         )
+        self.instances_posted = counter(
+            "posted_instances_total", "Instances appended to the stream by POST /v1/instances."
+        )
+        self.post_requests = counter(
+            "post_requests_total", "Requests of POST /v1/instances by status code.", ["code"]
+        )
         self.source_failures = counter(
             "source_failures_total", "Polls of the source that failed and were tried again."
         )

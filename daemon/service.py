@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,9 +17,10 @@ from teacherd.consumers.source import RecordsLostError
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config, changed_keys
-from teacherd.daemon.endpoints import Endpoints
+from teacherd.daemon.endpoints import Endpoints, read_token
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
 from teacherd.daemon.history import History, sampled_values
+from teacherd.daemon.instances_endpoint import InstancesEndpoint
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.page_routes import page_routes
@@ -28,6 +29,7 @@ from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
+from teacherd.daemon.stream_opening import open_stream
 from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
@@ -75,14 +77,18 @@ class Service:
         Raises:
             TeacherdError: It could not start.
         """
-        with self._signals():
+        with self._signals(), ExitStack() as closing_last:
             endpoints = Endpoints(
                 self._config.endpoints,
                 metrics=self._metrics,
                 board=self._board,
                 readiness=lambda: self._state,
                 view=self._view,
-                routes=[*page_routes(self._history.snapshot), *self._public_routes()],
+                routes=[
+                    *page_routes(self._history.snapshot),
+                    *self._public_routes(),
+                    *self._posting_routes(closing_last),
+                ],
             )
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
             try:
@@ -105,6 +111,20 @@ class Service:
         if not self._config.endpoints.serve_versions:
             return []
         return PublicFiles(Path(self._config.process.state_directory) / PUBLIC).routes("/public")
+
+    def _posting_routes(self, closing_last: ExitStack) -> list[BaseRoute]:
+        config = self._config
+        if not config.endpoints.accept_instances:
+            return []
+        endpoint = InstancesEndpoint(
+            open_appender=lambda: open_stream(config.stream_log),
+            token=read_token(config.endpoints),
+            max_request_bytes=config.endpoints.max_request_bytes,
+            limits=config.decoding,
+            metrics=self._metrics,
+        )
+        closing_last.callback(endpoint.close)
+        return endpoint.routes()
 
     def _serve(self, endpoints: Endpoints) -> None:
         lock = self._stand_by() if self._is_standby else None

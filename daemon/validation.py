@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from teacherd.daemon.config import Config
+from teacherd.daemon.endpoints import read_token
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.mirror import Mirror
@@ -27,7 +28,13 @@ def validate_files(config: Config) -> None:
         manifest = _version_zero(config)
     except ConfigurationError as error:
         raise ConfigurationError([*problems, *error.problems]) from error
-    for check in (_check_classes, _check_evaluation_sets, _check_decoder, _check_publication):
+    for check in (
+        _check_token,
+        _check_classes,
+        _check_evaluation_sets,
+        _check_decoder,
+        _check_publication,
+    ):
         try:
             check(config, manifest)
         except ConfigurationError as error:
@@ -45,6 +52,10 @@ def _version_zero(config: Config) -> Manifest:
         return load_artifact(folder).manifest
     except ArtifactError as error:
         raise ConfigurationError([Problem("process.state_directory", str(error))]) from error
+
+
+def _check_token(config: Config, _: Manifest) -> None:
+    read_token(config.endpoints)
 
 
 def _check_classes(config: Config, manifest: Manifest) -> None:

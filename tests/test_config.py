@@ -81,6 +81,10 @@ KEYS = [
     "endpoints.serve_versions",
     "endpoints.certificate_file",
     "endpoints.key_file",
+    "endpoints.accept_instances",
+    "endpoints.token",
+    "endpoints.token_file",
+    "endpoints.max_request_bytes",
     "logging.level",
     "logging.format",
 ]

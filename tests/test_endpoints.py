@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from teacherd.daemon.endpoints import Endpoints, EndpointsConfig, bind
+from teacherd.daemon.endpoints import Endpoints, EndpointsConfig, bind, read_token
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TemporaryError
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
@@ -198,3 +198,49 @@ def test_what_cannot_be_is_refused(values: dict[str, int], reason: str) -> None:
     """Field, value, rule and fix."""
     with pytest.raises(ValueError, match=reason):
         EndpointsConfig(**values)  # type: ignore[arg-type]  # parametrised
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "teacher.example"])  # noqa: S104
+def test_beyond_loopback_nobody_teaches_without_a_token(host: str) -> None:
+    """The error names key, rule and fix; with a token, or on loopback, all is well."""
+    with pytest.raises(ValueError, match=r"^token_file: null: must be set .* 127\.0\.0\.1$"):
+        EndpointsConfig(host=host, accept_instances=True)
+
+    path = "token"
+
+    assert EndpointsConfig(host=host, accept_instances=True, token_file=path).accept_instances
+    for loopback in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        assert EndpointsConfig(host=loopback, accept_instances=True).accept_instances
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"token": "a", "token_file": "b"}, "token: is set beside token_file"),
+        ({"token": " "}, "token: '': must not be empty"),
+        ({"max_request_bytes": 0}, "max_request_bytes: 0: must be above 0"),
+    ],
+)
+def test_a_setting_of_posting_that_cannot_be_is_refused(
+    settings: dict[str, object], rule: str
+) -> None:
+    """Named, with its fix."""
+    with pytest.raises(ValueError, match=f"^{rule}"):
+        EndpointsConfig(**settings)
+
+
+def test_the_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:
+    """Without spaces around it; a file that holds none is told by its key."""
+    path = tmp_path / "token"
+    path.write_text("  t0ken \nmore\n", encoding="utf-8")
+
+    assert "t0ken" == read_token(EndpointsConfig(token_file=str(path)))
+    assert "token" == read_token(EndpointsConfig(token=path.name))
+    assert read_token(EndpointsConfig()) is None
+
+    for content in ("", "\nsecond"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigurationError, match=r"endpoints\.token_file: .* first line"):
+            read_token(EndpointsConfig(token_file=str(path)))
+    with pytest.raises(ConfigurationError, match=r"endpoints\.token_file: .*No such file"):
+        read_token(EndpointsConfig(token_file=str(tmp_path / "none")))

@@ -1,5 +1,6 @@
 """The process: threads that die end it with their code, and the end has a deadline."""
 
+import json
 import signal
 import sqlite3
 import threading
@@ -7,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from assemblies import feature_records, make_bench
+from assemblies import CLASSES, feature_records, make_bench
 from base_models import untrained_base
 from daemon_process import DaemonProcess
 from forked_daemon import ForkedDaemon
@@ -138,3 +140,30 @@ def test_what_may_be_reloaded_are_keys_of_the_configuration() -> None:
     keys = keys_of(Config)
 
     assert [] == [key for key in RELOADABLE if not any(each.startswith(key) for each in keys)]
+
+
+def test_posted_instances_are_learned(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """From a client's request to a version, by whom the token's file lets in."""
+    token_file = tmp_path / "token"
+    token_file.write_text("correct-horse\nanything\n", encoding="utf-8")
+    endpoints = {"port": 0, "accept_instances": True, "token_file": str(token_file)}
+    daemon = make_daemon(0, endpoints=endpoints)
+    daemon.start()
+    daemon.wait_until_started()
+    events = [json.loads(line) for line in daemon.log_path.read_text().splitlines()]
+    (port,) = [event["port"] for event in events if event["event"] == "listening"]
+    instances = [{"features": [1, 2, 3, place], "label": CLASSES[0]} for place in range(10)]
+    url = f"http://127.0.0.1:{port}/v1/instances"
+    stranger = httpx.post(url, json={"instances": instances}, timeout=30)
+    answer = httpx.post(
+        url,
+        json={"instances": instances},
+        headers={"Authorization": "Bearer correct-horse"},
+        timeout=30,
+    )
+    daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
+
+    assert 401 == stranger.status_code
+    assert (200, {"appended": 10}) == (answer.status_code, answer.json())
+    assert [10] == [plan.num_instances for plan in daemon.plans()]
+    assert 0 == daemon.terminate()
