@@ -10,9 +10,9 @@ import numpy.typing as npt
 from teacherd.consumers.instance import Array
 from teacherd.consumers.record import OffsetRange, Partition
 
-Cause = Literal["count", "load", "capacity", "age", "drain"]
+Cause = Literal["count", "load", "capacity", "age", "drain", "gap"]
 """Why a task ends where it does: enough instances, as many as it had grown to, a full buffer, time,
-or at a request."""
+at a request, or because the records that should follow are gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -112,10 +112,13 @@ class FillingTask:
         if decoded.places:
             self._keep(batch, decoded, part.place)
         if self.cause is not None:
-            # Many complete tasks may wait, and no limit counts what their digests hold.
-            for each in self._ranges.values():
-                each.digest.settle()
+            self._settle()
         return taken
+
+    def end(self, cause: Cause) -> None:
+        """Make it complete as it is."""
+        self.cause = cause
+        self._settle()
 
     def ends(self) -> dict[Partition, int]:
         """Return for each partition the offset after its last record."""
@@ -153,6 +156,11 @@ class FillingTask:
             ids=tuple(ids),
             event_times_ms=times,
         )
+
+    def _settle(self) -> None:
+        """Let digests hold no more: many complete tasks may wait, and no limit counts that."""
+        for each in self._ranges.values():
+            each.digest.settle()
 
     def _num_fitting(self, decoded: DecodedBatch) -> int:
         """Return how many of the records belong to this task; note the cause if it is complete."""

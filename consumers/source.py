@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
@@ -31,14 +31,25 @@ class SourceRefusedError(Exception):
         self.message = message
 
 
-class RecordsLostError(Exception):
-    """Records that were promised are gone: never retried, never skipped silently."""
+LossKind = Literal["deleted", "truncated", "replaced", "compacted"]
+"""Why records are gone: retention, a log that was cut back, a topic made anew, compaction."""
 
-    def __init__(self, lost: OffsetRange, reason: str) -> None:
+
+class RecordsLostError(Exception):
+    """Records that were promised are gone: never retried, never skipped silently.
+
+    Args:
+        lost: From the position that cannot be read to where reading can go on. An end before the
+            start means that the log was cut back: from there on it holds other records than before.
+    """
+
+    def __init__(self, lost: OffsetRange, reason: str, *, kind: LossKind = "deleted") -> None:
         topic, number = lost.partition
-        super().__init__(f"{topic}/{number} offsets [{lost.start}, {lost.end}) are gone: {reason}")
+        low, high = sorted((lost.start, lost.end))
+        super().__init__(f"{topic}/{number} offsets [{low}, {high}) are gone: {reason}")
         self.lost = lost
         self.reason = reason
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,10 @@ class Lag:
 
     records: int
     oldest_timestamp_ms: int | None
-    """Timestamp of the first record beyond the position; None when there is none."""
+    """Timestamp of the first record beyond the position, as near as is known; None when there is
+    none."""
+    is_stalled: bool = False
+    """Whether it has given nothing for too long although it has records and is asked for them."""
 
 
 class Release(Protocol):

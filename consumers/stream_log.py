@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.record import NewRecord, OffsetRange, Partition
@@ -52,6 +53,8 @@ class StreamLogConfig:
     retention_bytes: int | None = None
     """The oldest learned records are deleted while the file uses more than this; null sets no
     bound. Dead letters count, but are never deleted."""
+    on_lost_records: Literal["stop", "continue"] = "stop"
+    """What to do when records that were not learned are gone: exit 69, or skip them."""
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
@@ -154,6 +157,7 @@ class StreamLog:
             raise RecordsLostError(
                 OffsetRange(self._partition, end, position),
                 "the log ends before them; it is another file, or was restored from an older copy",
+                kind="truncated",
             )
         self._position = position
 

@@ -2,14 +2,15 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from teacherd.consumers.buffered_task import BufferedTask, Cause
 from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.filling_task import FillingTask, TaskLimits
-from teacherd.consumers.record import Partition
+from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
 
 
@@ -67,6 +68,19 @@ class TaskBufferConfig:
         return self.instances if self.max_instances is None else self.max_instances
 
 
+class LostRange(NamedTuple):
+    """Records that are gone, from the partition's place on, and why."""
+
+    offsets: OffsetRange
+    reason: str
+
+
+class _Skip(NamedTuple):
+    num_tasks_before: int
+    """How many tasks are cut before it is noted."""
+    lost: LostRange
+
+
 class TaskBuffer:
     """Holds tasks that fill; intake appends, learning cuts.
 
@@ -88,6 +102,8 @@ class TaskBuffer:
         self._tasks: deque[FillingTask] = deque()
         self._places: dict[Partition, int] = {}
         self._positions: dict[Partition, int] = {}
+        self._skips: deque[_Skip] = deque()
+        self._num_cut = 0
         self._changed = threading.Condition()
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="hashing")
 
@@ -159,6 +175,25 @@ class TaskBuffer:
             self._positions.update(positions_after)
             self._changed.notify_all()
 
+    def skip(self, lost: OffsetRange, reason: str) -> None:
+        """Pass over records that are gone; the task that fills ends before them."""
+        with self._changed:
+            if self._tasks and self._tasks[-1].cause is None:
+                self._tasks[-1].end("gap")
+            start = self._places.get(lost.partition, lost.start)
+            gone = LostRange(OffsetRange(lost.partition, start, lost.end), reason)
+            self._skips.append(_Skip(self._num_cut + len(self._tasks), gone))
+            self._places[lost.partition] = self._positions[lost.partition] = lost.end
+            self._changed.notify_all()
+
+    def take_skips(self) -> Sequence[LostRange]:
+        """Hand over what is to be noted as gone before the next task is cut."""
+        with self._changed:
+            due = []
+            while self._is_skip_due():
+                due.append(self._skips.popleft().lost)
+            return due
+
     def wait_for_room(self, timeout_seconds: float) -> bool:
         """Wait until it is not full; return whether it is not."""
         with self._changed:
@@ -177,7 +212,9 @@ class TaskBuffer:
         """
         with self._changed:
             assert self._tasks, "there is nothing to cut"
+            assert not self._is_skip_due(), "what is gone is noted first"
             task = self._tasks.popleft()
+            self._num_cut += 1
             ends: Mapping[Partition, int] = {}
             if task.cause is None:
                 # All that was read is in this task, or in one before it: gaps at the end as well.
@@ -208,7 +245,7 @@ class TaskBuffer:
         return TaskLimits(most, config.max_records, config.buffer_bytes, is_grown=is_grown)
 
     def _due(self) -> Cause | None:
-        if not self._tasks:
+        if not self._tasks or self._is_skip_due():
             return None
         first = self._tasks[0]
         if first.cause is not None:
@@ -217,6 +254,9 @@ class TaskBuffer:
             return "load"
         is_old = self._age() >= self._config.max_age_seconds
         return "age" if is_old and first.num_instances >= self._config.min_instances else None
+
+    def _is_skip_due(self) -> bool:
+        return bool(self._skips) and self._skips[0].num_tasks_before <= self._num_cut
 
     def _is_full(self) -> bool:
         return (

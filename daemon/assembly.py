@@ -11,20 +11,18 @@ from pathlib import Path
 import torch
 
 from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.dead_letters import DeadLetter
 from teacherd.consumers.decoding import Decoder
-from teacherd.consumers.source import SourceError
-from teacherd.consumers.stream_log import StreamLog
-from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
-from teacherd.consumers.stream_log_file import StreamLogError
+from teacherd.consumers.source import Source
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.entries import Plan
-from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
+from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
@@ -41,10 +39,10 @@ from teacherd.daemon.recovery import (
     settings_of_next_task,
 )
 from teacherd.daemon.runtime_facts import runtime_facts
+from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.daemon.state_lock import StateLock
 from teacherd.daemon.status_board import StatusBoard
-from teacherd.daemon.stream_opening import open_stream
 from teacherd.models.artifact import LoadedTeacher, Manifest
 
 
@@ -96,11 +94,9 @@ class Assembly:
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         state.journal.record_runtime(runtime_facts(device, decoder=config.decoding.decoder))
         head = load_head(state, config.model, device=device)
-        source = open_stream(config.stream_log)
-        try:
+        source = open_source(config, lineage=state.journal.lineage.id)
+        with source_problems():
             self._take_up(state, head, source, device)
-        except (SourceError, StreamLogError) as error:
-            raise UnavailableError(str(error)) from error
 
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""
@@ -110,14 +106,16 @@ class Assembly:
             self._state.close()
 
     def _take_up(
-        self, state: StateDirectory, head: LoadedTeacher, source: StreamLog, device: torch.device
+        self, state: StateDirectory, head: LoadedTeacher, source: Source, device: torch.device
     ) -> None:
         """Make intake and learning go on where the lineage log ends."""
         config = self._config
         buffer = self._buffer = TaskBuffer(config.tasks, now=self._monotonic)
         settings = settings_of_next_task(state.journal, config.deciding)
-        on_lost = config.process.on_lost_records
-        buffer.start_at(seek_to_places(state.journal, source, on_lost=on_lost))
+        places = seek_to_places(state.journal, source, on_lost=config.on_lost_records)
+        # Before the first poll: where this lineage begins is known to whoever comes after it.
+        source.release(places, needed_from={})
+        buffer.start_at(places)
         decoder = build_decoder(config.decoding, head.manifest)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
@@ -125,12 +123,13 @@ class Assembly:
         with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
             self._resume_unfinished(state, source, planned_decoder)
 
-    def _build_intake(self, source: StreamLog, decoder: Decoder, buffer: TaskBuffer) -> Intake:
+    def _build_intake(self, source: Source, decoder: Decoder, buffer: TaskBuffer) -> Intake:
         return Intake(
             self._config.intake,
             source=source,
             decoder=decoder,
-            dead_letters=StreamLogDeadLetters(self._config.stream_log),
+            dead_letters=open_dead_letters(self._config, keep_large=self._keep_large),
+            on_lost=self._config.on_lost_records,
             buffer=buffer,
             metrics=self._metrics,
             board=self._board,
@@ -153,6 +152,10 @@ class Assembly:
         )
         state.versions.subscribe(mirroring.notify)
         return mirroring
+
+    def _keep_large(self, letter: DeadLetter) -> None:
+        LargeLetters(Path(self._config.process.state_directory)).keep(letter)
+        self._metrics.large_dead_letters.inc()
 
     def _build_learning(
         self,
@@ -225,16 +228,14 @@ class Assembly:
         observation.standing(lineage)
         return observation
 
-    def _resume_unfinished(
-        self, state: StateDirectory, source: StreamLog, decoder: Decoder
-    ) -> None:
+    def _resume_unfinished(self, state: StateDirectory, source: Source, decoder: Decoder) -> None:
         plan = state.journal.lineage.unfinished
         if plan is None:
             return
         try:
             task = reread(plan, source, decoder)
         except RecordsChangedError as error:
-            if self._config.process.on_lost_records == "stop":
+            if self._config.on_lost_records == "stop":
                 raise
             self.learning.lose(plan, str(error.__cause__))
         else:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from teacherd.consumers.decoding import DecodingConfig
+from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.task_buffer import TaskBufferConfig
 from teacherd.daemon.checkpoint import CheckpointConfig
@@ -46,8 +47,6 @@ class ProcessConfig:
     """Deadline of an orderly stop, below the 30 s after which most supervisors kill."""
     seed: int = 0
     """Seed of a new lineage; every random draw is keyed by it."""
-    on_lost_records: Literal["stop", "continue"] = "stop"
-    """What to do when records at the place of a partition are gone: exit 69, or skip them."""
 
     def __post_init__(self) -> None:
         if self.num_threads < 0:
@@ -91,7 +90,10 @@ class Config:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     process: ProcessConfig = field(default_factory=ProcessConfig)
+    source: Literal["stream_log", "kafka"] = "stream_log"
+    """Where records come from: the embedded stream log, or a topic of Apache Kafka."""
     stream_log: StreamLogConfig = field(default_factory=StreamLogConfig)
+    kafka: KafkaConfig = field(default_factory=KafkaConfig)
     intake: IntakeConfig = field(default_factory=IntakeConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     tasks: TaskBufferConfig = field(default_factory=TaskBufferConfig)
@@ -101,6 +103,12 @@ class Config:
     publication: PublicationConfig = field(default_factory=PublicationConfig)
     endpoints: EndpointsConfig = field(default_factory=EndpointsConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    @property
+    def on_lost_records(self) -> Literal["stop", "continue"]:
+        """What to do when records of the source are gone."""
+        section = self.kafka if self.source == "kafka" else self.stream_log
+        return section.on_lost_records
 
     @property
     def deciding(self) -> "DecidingConfig":
@@ -122,7 +130,8 @@ def load_config(
     raw = {} if path is None else _read_yaml(path)
     overlay_environment(raw, environment)
     overlay_assignments(raw, assignments)
-    return parse(Config, raw, origin=str(path or "configuration"))
+    config = parse(Config, raw, origin=str(path or "configuration"))
+    return replace(config, kafka=_read_secrets(config.kafka))
 
 
 def changed_keys(old: Config, new: Config) -> list[str]:
@@ -138,6 +147,25 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 (a tree of JSON values)
     if isinstance(value, list | tuple):
         return [to_plain(inner) for inner in value]
     return value
+
+
+def _read_secrets(kafka: KafkaConfig) -> KafkaConfig:
+    """Take passwords out of the files that hold them."""
+    problems = []
+    secrets: dict[str, Any] = {}
+    for name in ("ssl_password", "sasl_password"):
+        path = getattr(kafka, f"{name}_file")
+        if path is None:
+            continue
+        try:
+            text = Path(path).read_text(encoding="utf-8").strip()
+            secrets |= {name: text, f"{name}_file": None}
+        except (OSError, ValueError) as error:
+            rule = f"{path}: cannot be read: {error}; name a file that the daemon may read"
+            problems.append(Problem(f"kafka.{name}_file", rule))
+    if problems:
+        raise ConfigurationError(problems)
+    return replace(kafka, **secrets)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -21,6 +21,8 @@ from teacherd.daemon.errors import ConfigurationError, Problem
 T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "TEACHERD_"
+_PLAIN_VARIABLES = ("TEACHERD_SOURCE",)
+"""Those of keys that lie in no section; other variables of that form are not settings."""
 _MAX_ROUNDS = 100
 
 
@@ -54,7 +56,7 @@ def overlay_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> 
         ConfigurationError: One cannot be read, or its key lies below a plain value.
     """
     for name, value in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+        if name.startswith(ENVIRONMENT_PREFIX) and ("__" in name or name in _PLAIN_VARIABLES):
             keys = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
             origin = f"environment variable {name}"
             set_key(raw, keys, _scalar(value, ".".join(keys), origin), origin=origin)

@@ -56,7 +56,7 @@ class Plan:
     """A task, decided: what is learned, from which head, how."""
 
     task: int
-    cause: Literal["count", "load", "capacity", "age", "drain"]
+    cause: Literal["count", "load", "capacity", "age", "drain", "gap"]
     """Why it was cut just here."""
     head: int
     """Version that the task starts from."""
@@ -115,7 +115,11 @@ class Retry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skip:
-    """A range that will never be learned because its records are gone."""
+    """A range that will never be learned because its records are gone.
+
+    An end before the start means that the log was cut back, or made anew: from there on it holds
+    other records than those that were planned.
+    """
 
     topic: str
     partition: int

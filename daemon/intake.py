@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
@@ -13,7 +14,13 @@ from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.instance import Rejected
 from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import CommitError, Retention, Source, SourceError
+from teacherd.consumers.source import (
+    CommitError,
+    RecordsLostError,
+    Retention,
+    Source,
+    SourceError,
+)
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.durable import failpoint
 from teacherd.daemon.load import Load
@@ -61,6 +68,7 @@ class Intake:
     """Polls, decodes, sets bad records aside durably, appends; pauses when the buffer is full.
 
     Args:
+        on_lost: What to do when records are gone: end, or go on behind them.
         now: Wall clock, seconds since the epoch.
         stop: Set when the process is to end; also cuts every pause short.
     """
@@ -72,6 +80,7 @@ class Intake:
         source: Source,
         decoder: Decoder,
         dead_letters: DeadLetters,
+        on_lost: Literal["stop", "continue"] = "stop",
         buffer: TaskBuffer,
         metrics: Metrics,
         board: StatusBoard,
@@ -83,6 +92,7 @@ class Intake:
         self._source = source
         self._decoder = decoder
         self._dead_letters = dead_letters
+        self._on_lost = on_lost
         self._buffer = buffer
         self._metrics = metrics
         self._board = board
@@ -130,6 +140,8 @@ class Intake:
     def _turn(self) -> None:
         try:
             self.tick()
+        except RecordsLostError as error:
+            self._pass_over(error)
         except SourceError as error:
             self._survive(error)
         else:
@@ -210,6 +222,7 @@ class Intake:
         lags, positions = self._source.lag(), self._source.positions()
         for (topic, number), lag in lags.items():
             self._metrics.lag_records.labels(topic, number).set(lag.records)
+            self._metrics.partition_stalled.labels(topic, number).set(lag.is_stalled)
             if lag.oldest_timestamp_ms is not None:
                 oldest = min(oldest or lag.oldest_timestamp_ms, lag.oldest_timestamp_ms)
         self._board.update(
@@ -267,6 +280,24 @@ class Intake:
         else:
             failpoint("release.done")
             self._release = None
+
+    def _pass_over(self, error: RecordsLostError) -> None:
+        """Go on behind records that are gone, if that is allowed; the next tick moves there."""
+        lost = error.lost
+        topic, number = lost.partition
+        self._metrics.records_lost.labels(error.kind).inc(abs(lost.end - lost.start))
+        if self._on_lost == "stop":
+            raise error
+        self._log.warning(
+            "records_lost",
+            topic=topic,
+            partition=number,
+            start=lost.start,
+            end=lost.end,
+            reason=error.reason,
+        )
+        self._buffer.skip(lost, error.reason)
+        self._taken[lost.partition] = lost.end
 
     def _survive(self, error: SourceError) -> None:
         """Count, say so at most every 30 s, and pause for longer each time."""

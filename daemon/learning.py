@@ -33,7 +33,7 @@ from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.quarantine import Quarantine
-from teacherd.daemon.recovery import closed_range, planned_range
+from teacherd.daemon.recovery import closed_range, planned_range, record_skip
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
@@ -158,6 +158,8 @@ class Learning:
         """Make one step, or cut the next task; return whether to go on."""
         if self._running is None:
             self._take_reconfigurations()
+            for lost in self._buffer.take_skips():
+                record_skip(self._journal, lost.offsets, lost.reason)
             cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
             if cause is not None and not self._stop.is_set():
                 age_seconds = self._buffer.oldest_age_seconds

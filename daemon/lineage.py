@@ -181,7 +181,7 @@ class Lineage:
         partition = _partition(skip)
         place = self.places.get(partition)
         self._require(place in (None, skip.start), f"skip of {partition} not at its place {place}")
-        self._require(skip.start < skip.end, f"skip of {partition} is empty")
+        self._require(skip.start != skip.end, f"skip of {partition} is empty")
         self.places[partition] = skip.end
 
     def _require_contiguous(self, closed: ClosedRange) -> None:

@@ -57,6 +57,10 @@ class Metrics:
         self.dead_letters = counter(
             "dead_letters_total", "Records written to the dead letters.", ["reason"]
         )
+        self.large_dead_letters = counter(
+            "dead_letters_too_large_total",
+            "Dead letters that their topic refused for their size, kept in the state directory.",
+        )
         self.lag_records = gauge(
             "consumer_lag_records", "Records of the partition not read yet.", PARTITION
         )
@@ -78,6 +82,14 @@ class Metrics:
         )
         self.source_failures = counter(
             "source_failures_total", "Polls of the source that failed and were tried again."
+        )
+        self.partition_stalled = gauge(
+            "partition_stalled",
+            "1 if the partition has records and is asked for them, but has given none for long.",
+            PARTITION,
+        )
+        self.records_lost = counter(
+            "records_lost_total", "Records that were gone before they were learned.", ["reason"]
         )
         self.commit_failures = counter(
             "commit_failures_total",

@@ -16,7 +16,7 @@ from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.daemon.dataset import Dataset, Progress
 from teacherd.daemon.datasets import load_dataset
 from teacherd.daemon.errors import UnavailableError, UsageError
-from teacherd.daemon.stream_opening import open_stream
+from teacherd.daemon.source_opening import open_stream
 
 _MAX_BATCH = 500
 _BATCHES_PER_SECOND = 10

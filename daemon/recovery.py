@@ -64,7 +64,7 @@ def reread(plan: Plan, archive: RecordArchive, decoder: Decoder) -> BufferedTask
     except RangeMismatchError as error:
         raise RecordsChangedError(
             f"task {plan.task} was planned but its records changed: {error}; restore the stream, "
-            "or set process.on_lost_records: continue to give the task up as lost"
+            "or set on_lost_records: continue in the source's section to give the task up as lost"
         ) from error
 
 
@@ -79,10 +79,12 @@ def seek_to_places(
     Raises:
         UnavailableError: Records at a place are gone, and the configuration says stop.
     """
-    earliest = source.earliest()
-    places = {
-        each: journal.lineage.places.get(each, earliest[each]) for each in source.partitions()
-    }
+    known = journal.lineage.places
+    partitions = source.partitions()
+    unseen = [each for each in partitions if each not in known]
+    places = {each: known[each] for each in partitions if each in known}
+    if unseen:
+        places |= source.first_places(unseen)
     while True:
         try:
             source.seek(places)
@@ -95,9 +97,10 @@ def seek_to_places(
                 ) from error
             if on_lost == "stop":
                 raise UnavailableError(
-                    f"{error}; set process.on_lost_records: continue to go on without them"
+                    f"{error}; set on_lost_records: continue in the source's section "
+                    "to go on without them"
                 ) from error
-            _skip(journal, lost, error.reason)
+            record_skip(journal, lost, error.reason)
             places[lost.partition] = lost.end
         else:
             return places
@@ -128,7 +131,8 @@ def closed_range(planned: PlannedRange) -> ClosedRange:
     )
 
 
-def _skip(journal: Journal, lost: OffsetRange, reason: str) -> None:
+def record_skip(journal: Journal, lost: OffsetRange, reason: str) -> None:
+    """Note in the lineage log that a range is gone."""
     topic, number = lost.partition
     skip = Skip(topic=topic, partition=number, start=lost.start, end=lost.end, reason=reason)
     journal.record(skip)

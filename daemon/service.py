@@ -13,7 +13,7 @@ from types import FrameType
 import structlog
 from starlette.routing import BaseRoute
 
-from teacherd.consumers.source import RecordsLostError
+from teacherd.consumers.source import RecordsLostError, SourceRefusedError
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config, changed_keys
@@ -216,13 +216,15 @@ class Service:
     def _fail(self, thread: str, error: BaseException) -> None:
         """Note why a thread ended, and end the process with the code of the first such error."""
         is_gone = isinstance(error, RecordsLostError | StreamLogError)
-        is_known = is_gone or isinstance(error, TeacherdError)
+        is_known = is_gone or isinstance(error, TeacherdError | SourceRefusedError)
         self._log.error(
             "thread_failed", thread=thread, error=str(error), exc_info=None if is_known else error
         )
         if self._exit_code is ExitCode.OK:
             if isinstance(error, TeacherdError):
                 self._exit_code = error.exit_code
+            elif isinstance(error, SourceRefusedError):
+                self._exit_code = ExitCode.CONFIGURATION
             elif is_gone:
                 self._exit_code = ExitCode.UNAVAILABLE
             else:

@@ -219,8 +219,8 @@ def test_a_lost_task_leaves_the_weights_and_is_told(
     with sqlite3.connect(tmp_path / "stream.db") as connection:
         connection.execute("DELETE FROM records WHERE offset = 3")
     connection.close()
-    process = {"state_directory": str(tmp_path / "state"), "on_lost_records": "continue"}
-    again = make_daemon(tmp_path, process=process)
+    stream_log = {"path": str(tmp_path / "stream.db"), "on_lost_records": "continue"}
+    again = make_daemon(tmp_path, stream_log=stream_log)
 
     assert ExitCode.OK == again.run_until_tasks(2)
     lost, learned = again.outcomes()[:2]
@@ -268,8 +268,10 @@ def test_lost_records_are_told_or_skipped(
         connection.execute("DELETE FROM records WHERE offset < ?", (gap[1],))
         connection.execute("UPDATE log SET deleted_below = ?", (gap[1],))
     connection.close()
-    process = {"state_directory": str(tmp_path / "state"), "on_lost_records": on_lost}
-    again = make_daemon(tmp_path, process=process, tasks={"instances": 20, "min_instances": 1})
+    stream_log = {"path": str(tmp_path / "stream.db"), "on_lost_records": on_lost}
+    again = make_daemon(
+        tmp_path, stream_log=stream_log, tasks={"instances": 20, "min_instances": 1}
+    )
 
     if on_lost == "stop":
         again.start()
