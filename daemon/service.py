@@ -25,11 +25,11 @@ from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.page_routes import page_routes
 from teacherd.daemon.public_files import PublicFiles
+from teacherd.daemon.source_opening import open_stream
 from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
-from teacherd.daemon.stream_opening import open_stream
 from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
