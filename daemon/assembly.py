@@ -203,7 +203,8 @@ class Assembly:
             input_shape=manifest.architecture.input_shape,
             num_classes=len(manifest.classes),
         )
-        base = state.versions.load(0, state.journal.lineage.versions[0].sha256, device=str(device))
+        first = state.journal.lineage.versions[0]
+        base = state.versions.load(0, first.sha256, first.manifest_sha256, device=str(device))
         return Measurement(
             sets,
             base=base.network,

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from pydantic import TypeAdapter, ValidationError
@@ -68,6 +69,8 @@ class Checkpoint:
     step: int = 0
     """Optimizer steps of that task that are contained."""
     learner_sha256: str | None = None
+    checksum: str | None = None
+    """Of all the rest; 0.1.0 wrote none."""
     format: int = CHECKPOINT_FORMAT
 
 
@@ -108,6 +111,7 @@ class CheckpointStore:
         fields = asdict(checkpoint)
         if data is not None:
             fields["learner_sha256"] = hashlib.sha256(data).hexdigest()
+        fields["checksum"] = _checksum(fields)
         metadata = json.dumps(fields, indent=1).encode()
 
         def fill(folder: Path) -> None:
@@ -144,7 +148,10 @@ class CheckpointStore:
 
     def _load(self, path: Path) -> StoredCheckpoint:
         try:
-            checkpoint = _ADAPTER.validate_json((path / METADATA).read_bytes())
+            metadata = (path / METADATA).read_bytes()
+            checkpoint = _ADAPTER.validate_json(metadata)
+            if checkpoint.checksum not in {None, _checksum(json.loads(metadata))}:
+                raise StateError(path / METADATA, "does not have the checksum that it names")
             if checkpoint.format != CHECKPOINT_FORMAT:
                 raise StateError(path, f"has format {checkpoint.format}, not {CHECKPOINT_FORMAT}")
             if checkpoint.learner_sha256 is None:
@@ -167,3 +174,9 @@ class CheckpointStore:
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:08d}"
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    """Return the digest of a checkpoint's fields, but for the checksum itself."""
+    covered = {name: value for name, value in fields.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()

@@ -16,6 +16,8 @@ class Open:
     sha256: str
     """Of version 0's weights."""
     classes: tuple[str, ...]
+    manifest_sha256: str | None = None
+    """Of version 0's manifest; logs of 0.1.0 have none."""
     kind: Literal["open"] = "open"
 
 
@@ -80,6 +82,8 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     version: int | None = None
     sha256: str | None = None
+    manifest_sha256: str | None = None
+    """Of the version's manifest, which says how its inputs are prepared; 0.1.0 wrote none."""
     should_publish: bool = False
     """Whether the verdict was to serve it: a crash before the publish entry is mended from this."""
     figures: dict[str, float] = field(default_factory=dict)

@@ -272,6 +272,9 @@ class Learning:
         if outcome.result == "accepted":
             manifest = self._write_version(outcome)
             outcome = replace(outcome, version=manifest.version, sha256=manifest.weights_sha256)
+            outcome = replace(
+                outcome, manifest_sha256=self._versions.manifest_sha256(manifest.version)
+            )
             self._observation.learned(decision.report, outcome.figures, decision.student_accuracy)
         self._close(outcome, manifest)
 

@@ -36,6 +36,8 @@ class VersionRecord:
     parent: int | None
     task: int | None
     """The task it learned; None for version 0."""
+    manifest_sha256: str | None = None
+    """None where the log is too old to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Lineage:
         match entry:
             case Open():
                 self.opening = entry
-                self.versions[0] = VersionRecord(0, entry.sha256, None, None)
+                self.versions[0] = VersionRecord(0, entry.sha256, None, None, entry.manifest_sha256)
             case Config():
                 self.settings = entry
             case Runtime():
@@ -148,7 +150,11 @@ class Lineage:
             if outcome.version is None or outcome.sha256 is None:
                 raise LineageError("an accepted outcome names version and sha256")
             self.versions[outcome.version] = VersionRecord(
-                outcome.version, outcome.sha256, self.head, plan.task
+                outcome.version,
+                outcome.sha256,
+                self.head,
+                plan.task,
+                outcome.manifest_sha256,
             )
             self.head = outcome.version
             self.unpublished = outcome.version if outcome.should_publish else None

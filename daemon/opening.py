@@ -46,8 +46,10 @@ def load_head(
         StateError: It is not what the lineage log says.
     """
     lineage = state.journal.lineage
-    sha256 = lineage.versions[lineage.head].sha256
-    head = state.versions.load(lineage.head, sha256, device=str(device))
+    record = lineage.versions[lineage.head]
+    head = state.versions.load(
+        record.version, record.sha256, record.manifest_sha256, device=str(device)
+    )
     require_classes(config, head.manifest)
     return head
 
@@ -71,6 +73,7 @@ def _begin(state: StateDirectory, base: LoadedTeacher, *, seed: int, now: str) -
             seed=seed,
             sha256=written.weights_sha256,
             classes=manifest.classes,
+            manifest_sha256=state.versions.manifest_sha256(0),
         )
     )
     structlog.get_logger().info("lineage_opened", lineage=lineage_id, classes=len(manifest.classes))
@@ -83,8 +86,12 @@ def _mend_publication(state: StateDirectory) -> None:
     if due is not None:
         state.journal.record(Publish(version=due))
     current = lineage.versions[lineage.current or 0]
-    manifest = state.versions.load(current.version, current.sha256).manifest
+    manifest = state.versions.load(
+        current.version, current.sha256, current.manifest_sha256
+    ).manifest
     if not state.versions.serves(manifest):
+        if due is None:
+            structlog.get_logger().warning("current_mended", version=current.version)
         state.versions.serve(manifest)
 
 

@@ -1,5 +1,6 @@
 """Versions on disk: folders that appear at once and never change, and which one is served."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.mirror import MirrorConfig
 from teacherd.daemon.signing import ensure_signed, load_signing_key, sign_folder
 from teacherd.models.artifact import (
+    MANIFEST,
     VERSIONS,
     ArtifactError,
     LoadedTeacher,
@@ -85,8 +87,33 @@ class VersionStore:
 
         return write_folder(folder, fill_and_sign, name="version")
 
-    def load(self, version: int, sha256: str, *, device: str = "cpu") -> LoadedTeacher:
+    def manifest_sha256(self, version: int) -> str:
+        """Return the digest of a written version's manifest, for the lineage log.
+
+        Raises:
+            StateError: It cannot be read.
+        """
+        path = version_folder(self.root, version) / MANIFEST
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise StateError(path, f"cannot be read: {error.strerror}") from error
+
+    def load(
+        self,
+        version: int,
+        sha256: str,
+        manifest_sha256: str | None = None,
+        *,
+        device: str = "cpu",
+    ) -> LoadedTeacher:
         """Load a version and hold it against the lineage log.
+
+        Args:
+            version: Which.
+            sha256: Of its weights.
+            manifest_sha256: Of its manifest; None where the log does not say.
+            device: Where to put the network.
 
         Raises:
             StateError: It is not what the log says, or damaged.
@@ -99,6 +126,10 @@ class VersionStore:
         if loaded.manifest.weights_sha256 != sha256:
             raise StateError(
                 folder, f"has weights that are not those of the lineage log ({sha256})"
+            )
+        if manifest_sha256 not in {None, self.manifest_sha256(version)}:
+            raise StateError(
+                folder / MANIFEST, f"is not that of the lineage log ({manifest_sha256})"
             )
         return loaded
 

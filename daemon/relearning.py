@@ -22,7 +22,7 @@ from teacherd.models.artifact import LoadedTeacher, Manifest
 from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
 
-_NOT_COMPARED = ("version", "sha256", "figures")
+_NOT_COMPARED = ("version", "sha256", "manifest_sha256", "figures")
 _OF_THE_EVALUATION_SETS = ("accuracy.", "forgetting.")
 """Beginnings of figures that decide nothing: today's evaluation sets may be others."""
 
@@ -119,10 +119,9 @@ class Relearning:
             try:
                 while self._core.step():
                     pass
+                return self._core.decide().outcome
             except NonFiniteError as error:
                 reason = str(error)
-            else:
-                return self._core.decide().outcome
         return Outcome(task=decided.outcome.task, result="quarantined", reasons=(reason,))
 
     def _write(self, decided: DecidedTask, task: BufferedTask) -> VersionComparison:

@@ -176,7 +176,9 @@ class Replay:
         record = self._lineage.versions[self._start]
         return Relearning(
             self._settings(),
-            head=self._kept.load(record.version, record.sha256, device=str(self._device)),
+            head=self._kept.load(
+                record.version, record.sha256, record.manifest_sha256, device=str(self._device)
+            ),
             kept=self._kept,
             made=self._made,
             archive=self._archive,

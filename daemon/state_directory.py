@@ -112,6 +112,7 @@ def make_state_directory(directory: Path) -> None:
 
     Raises:
         ConfigurationError: It cannot.
+        StateError: It cannot, though it could before: it holds a lineage.
     """
     try:
         make_directory(directory)
@@ -119,6 +120,8 @@ def make_state_directory(directory: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink(missing_ok=True)  # whoever holds the directory may have tidied it up
     except OSError as error:
+        if (directory / LINEAGE_LOG).exists():
+            raise StateError(directory, f"cannot be written: {error.strerror}") from error
         problem = Problem(
             "process.state_directory",
             f"{directory} cannot be written: {error.strerror}; name a directory that can",

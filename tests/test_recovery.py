@@ -22,6 +22,7 @@ from crash_rig import (
     make_rig,
     uninterrupted,
 )
+from disk_faults import FailSync
 from forked_daemon import ForkedDaemon
 
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
@@ -154,6 +155,21 @@ def test_many_crashes_in_a_row_change_nothing(rig: CrashRig, undisturbed: Undist
     for _ in range(4):
         rig.kill_once(Kill(f"*:{rng.randrange(1, len(undisturbed.failpoints) // 2)}"))
         rig.kill_once(Kill(seconds=rng.uniform(0.05, undisturbed.seconds / 2)))
+    require_whole(rig.finish(), undisturbed.decided)
+
+
+@pytest.mark.parametrize("number", [2, 9, 14, 23, 31, 40])
+def test_a_failed_sync_changes_nothing(
+    rig: CrashRig, undisturbed: Undisturbed, tmp_path: Path, number: int
+) -> None:
+    """74 names the file, or what failed can be done without: a checkpoint inside a task."""
+    code = rig.run_under(FailSync(str(tmp_path / "state"), number))
+    log = rig.daemon.log_path.read_text()
+
+    assert code in {ExitCode.STATE, ExitCode.OK}
+    if code == ExitCode.STATE:
+        assert "Input/output error" in log
+        assert f"{tmp_path / 'state'}" in log
     require_whole(rig.finish(), undisturbed.decided)
 
 

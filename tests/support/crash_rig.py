@@ -151,6 +151,15 @@ class CrashRig:
         self._remember_decided()
         return was_killed
 
+    def run_under(self, *preparations: Preparation) -> int:
+        """Run until all is learned or the run ends by itself; return its exit code."""
+        self.daemon.start(None, *preparations)
+        while self.daemon.is_alive and not self._is_done():
+            time.sleep(_POLL_SECONDS)
+        code = self.daemon.terminate() if self.daemon.is_alive else self.daemon.wait()
+        self._remember_decided()
+        return code
+
     def finish(self) -> Findings:
         """Run to the end of the data and look."""
         code = self.daemon.run_until_tasks(self._num_tasks)
