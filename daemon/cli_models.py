@@ -1,7 +1,7 @@
 """Verbs about networks and versions: adopt, pretrain, versions."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -143,7 +143,18 @@ def versions_list(
         print_json(rows)
         return
     columns = ["version", "parent", "task", "instances", "outer_ratio", "written_at", "state"]
-    print_table("versions", columns, [[row[column] for column in columns] for row in rows])
+    print_table(
+        "versions",
+        [*columns, "replay"],
+        [[*(row[column] for column in columns), _replay_word(row)] for row in rows],
+    )
+
+
+def _replay_word(row: dict[str, Any]) -> str:
+    """Say from where a version can be made again; blank where nobody knows."""
+    if row["can_replay"]:
+        return f"from {row['replay_from']}"
+    return "" if row["can_replay"] is None or row["version"] == 0 else "no"
 
 
 @versions_app.command("show")

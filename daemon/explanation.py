@@ -49,7 +49,7 @@ def _origins(entries: Sequence[Entry]) -> dict[int, _Origin]:
     for entry in entries:
         plan, attempt = lineage.unfinished, lineage.attempt
         lineage.apply(entry)
-        for version in lineage.versions.keys() - origins.keys():
+        for version in range(len(origins), lineage.next_version):
             record = lineage.versions[version]
             learned = plan if record.task is not None else None
             origins[version] = _Origin(record.parent, learned, attempt)

@@ -87,7 +87,7 @@ class Lineage:
     @property
     def next_version(self) -> int:
         """Number of the version that is accepted next."""
-        return max(self.versions) + 1
+        return len(self.versions)
 
     @property
     def pinned(self) -> set[int]:

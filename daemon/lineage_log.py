@@ -19,6 +19,7 @@ from teacherd.daemon.durable import failpoint, sync_directory
 from teacherd.daemon.entries import ENTRY, Entry
 from teacherd.daemon.errors import StateError
 
+_DIGEST_BYTES = 32
 _HOLE = bytes(16)
 """What a power cut leaves of a line whose later page has reached the disk and an earlier not."""
 
@@ -71,7 +72,7 @@ def read_prefix(path: Path, pin: Pin | None) -> bytes:
     content = _read(data)
     if pin is None:
         return data[: content.num_bytes]
-    if content.chains[: pin.num_entries + 1][-1] != pin.chain:
+    if not content.chains.contain(pin):
         raise StateError(path, f"does not contain the {pin.num_entries} entries that are pinned")
     return b"".join(data.splitlines(keepends=True)[: pin.num_entries])
 
@@ -110,7 +111,7 @@ class LineageLog:
     @property
     def pin(self) -> Pin:
         """Where the log ends now."""
-        return Pin(self._num_entries, self._chains[-1])
+        return Pin(self._num_entries, self._chains.last)
 
     def take_entries(self) -> list[LoggedEntry]:
         """Return, once, what the log held when it was opened.
@@ -122,7 +123,7 @@ class LineageLog:
 
     def contains(self, pin: Pin) -> bool:
         """Tell whether this log, as it was at the pin, is the beginning of what it is now."""
-        return pin.num_entries < len(self._chains) and self._chains[pin.num_entries] == pin.chain
+        return self._chains.contain(pin)
 
     def append(self, entry: Entry) -> LoggedEntry:
         """Add one entry and return it as logged; it has then reached the disk.
@@ -132,7 +133,7 @@ class LineageLog:
         """
         logged = LoggedEntry(self._num_entries, self._now(), entry)
         body = _canonical(logged)
-        chain = _chain(self._chains[-1], body)
+        chain = _chain(self._chains.last, body)
         line = f'{body[:-1]},"chain":"{chain}"}}\n'.encode()
         kind = entry.kind
         failpoint(f"{kind}.before")
@@ -159,7 +160,7 @@ class LineageLog:
 
     @property
     def _num_entries(self) -> int:
-        return len(self._chains) - 1
+        return self._chains.num_entries
 
     def _cut_torn_tail(self, data: bytes, pinned: int) -> None:
         line_number = self._num_entries + 1
@@ -176,19 +177,44 @@ class LineageLog:
         os.fsync(self._descriptor)
 
 
+class _Chains:
+    """The hash over the first n lines of a log, for each n.
+
+    32 bytes each: they are held for as long as the log is open, which may be for years.
+    """
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+
+    @property
+    def num_entries(self) -> int:
+        return len(self._digests) // _DIGEST_BYTES
+
+    @property
+    def last(self) -> str:
+        return self._digests[-_DIGEST_BYTES:].hex()
+
+    def append(self, chain: str) -> None:
+        self._digests += bytes.fromhex(chain)
+
+    def contain(self, pin: Pin) -> bool:
+        end = pin.num_entries * _DIGEST_BYTES
+        start = max(0, end - _DIGEST_BYTES)
+        return end <= len(self._digests) and self._digests[start:end].hex() == pin.chain
+
+
 @dataclass(slots=True)
 class _Content:
     """The valid beginning of a log."""
 
     entries: list[LoggedEntry]
-    chains: list[str]
-    """chains[n] is the hash over the first n lines."""
+    chains: "_Chains"
     num_bytes: int
 
 
 def _read(data: bytes) -> _Content:
     """Take in whole, valid lines up to the first that is not."""
-    content = _Content([], [""], 0)
+    content = _Content([], _Chains(), 0)
     for line in data.splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
@@ -196,7 +222,7 @@ def _read(data: bytes) -> _Content:
             logged, chain, body = _parse(line)
         except (ValueError, KeyError, TypeError):
             break
-        if logged.sequence != len(content.entries) or chain != _chain(content.chains[-1], body):
+        if logged.sequence != len(content.entries) or chain != _chain(content.chains.last, body):
             break
         content.entries.append(logged)
         content.chains.append(chain)

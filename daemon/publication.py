@@ -193,10 +193,10 @@ class VersionStore:
         Raises:
             StateError: The disk refused to take the name away.
         """
-        pinned = lineage.pinned
-        for version in sorted(lineage.versions)[: -self._keep]:
-            folder = version_folder(self.root, version)
-            if version not in pinned and folder.exists():
+        kept = lineage.pinned | set(range(lineage.next_version - self._keep, lineage.next_version))
+        # By what is on the disk: the versions of years are more than anybody should ask it for.
+        for folder in sorted((self.root / VERSIONS).iterdir()):
+            if folder.name.isdecimal() and int(folder.name) not in kept:
                 try:
                     remove_folder(folder)
                 except OSError as error:

@@ -31,9 +31,9 @@ def replay_starts(
     starts: dict[int, int | None] = {}
     for entry in entries:
         plan = lineage.unfinished
-        before = set(lineage.versions)
+        first_new = lineage.next_version
         lineage.apply(entry)
-        for version in lineage.versions.keys() - before:
+        for version in range(first_new, lineage.next_version):
             if plan is not None and not _is_readable(plan, earliest):
                 start = None
             starts[version] = start

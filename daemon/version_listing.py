@@ -1,23 +1,33 @@
 """What the versions verbs show: the lineage log and the folders, read without the lock."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from teacherd.consumers.source import SourceError
+from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.config import Config
 from teacherd.daemon.entries import Outcome, Plan
-from teacherd.daemon.errors import StateError, UsageError
+from teacherd.daemon.errors import StateError, UnavailableError, UsageError
 from teacherd.daemon.lineage import Lineage, VersionRecord
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.lineage_reading import read_lineage
+from teacherd.daemon.reachability import replay_starts
+from teacherd.daemon.record_archive_opening import open_archive
 from teacherd.daemon.state_directory import PUBLIC
 from teacherd.models.artifact import ArtifactError, read_manifest, verify_artifact, version_folder
 
 
 def list_versions(config: Config) -> list[dict[str, Any]]:
-    """Return one row for each accepted version, oldest first."""
+    """Return one row for each accepted version, oldest first.
+
+    `is_kept` says whether its weights are on disk, `replay_from` the oldest kept version that has
+    the records of all tasks since, `can_replay` is None where the records do not answer.
+    """
     entries, lineage, root = _read(config)
+    starts = _replay_starts(config, entries, root)
     decided = {outcome.version: (logged, plan) for logged, plan, outcome in _accepted(entries)}
     rows = []
     for version, record in lineage.versions.items():
@@ -32,6 +42,9 @@ def list_versions(config: Config) -> list[dict[str, Any]]:
                 "outer_ratio": _figure(logged, "outer_ratio"),
                 "written_at": logged.written_at,
                 "state": _state(version, lineage, root),
+                "is_kept": version_folder(root, version).exists(),
+                "can_replay": None if starts is None else starts[version] is not None,
+                "replay_from": None if starts is None else starts[version],
             }
         )
     return rows
@@ -108,6 +121,22 @@ def _verify(version: int, lineage: Lineage, root: Path) -> tuple[str, str]:
     if manifest.weights_sha256 != lineage.versions[version].sha256:
         return "bad", "its sha256 is not the lineage log's"
     return "good", ""
+
+
+def _replay_starts(
+    config: Config, entries: list[LoggedEntry], root: Path
+) -> dict[int, int | None] | None:
+    """Return from where each version can be replayed, None where the records do not answer."""
+    try:
+        with closing(open_archive(config)) as archive:
+            earliest = archive.earliest()
+    except (UnavailableError, SourceError, StreamLogError):
+        return None
+    return replay_starts(
+        [logged.entry for logged in entries],
+        earliest=earliest,
+        is_kept=lambda version: version_folder(root, version).is_dir(),
+    )
 
 
 def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:

@@ -121,7 +121,10 @@ def test_versions_are_listed_beside_a_running_daemon(teacherd: CommandLine, line
 
     assert [0, 1] == [row["version"] for row in rows]
     assert ["", "current, head"] == [row["state"] for row in rows]
-    assert [name for name in rows[0] if name != "sha256"] == lines[1].split()
+    shown = ("version", "parent", "task", "instances", "outer_ratio", "written_at", "state")
+    assert [*shown, "replay"] == lines[1].split()
+    assert [True, True] == [row["is_kept"] for row in rows]
+    assert [None, None] == [row["can_replay"] for row in rows]  # there is no stream
     assert ["1", "0", "1", "10", "0.25", NOW, "current,", "head"] == lines[4].split()
 
 

@@ -21,6 +21,7 @@ from teacherd.daemon.entries import Entry, Outcome, Plan, Runtime
 from teacherd.daemon.errors import ExitCode, StateError, UnavailableError, UsageError
 from teacherd.daemon.replay_report import ReplayReport
 from teacherd.daemon.replaying import replay_versions
+from teacherd.daemon.version_listing import list_versions
 from teacherd.models.artifact import verify_artifact, version_folder
 
 NUM_TASKS = 4
@@ -41,7 +42,8 @@ def daemon(bench: Bench, tmp_path: Path) -> Iterator[ForkedDaemon]:
     """Give a daemon that runs and has learned all four."""
     daemon = ForkedDaemon(bench.settings, tmp_path)
     daemon.start()
-    daemon.wait_until(lambda: len(daemon.outcomes()) == NUM_TASKS)
+    # Closed, and everything that follows from it done.
+    daemon.wait_until(lambda: daemon.log_path.read_text().count('"task_closed"') == NUM_TASKS)
     yield daemon
     daemon.close()
 
@@ -144,6 +146,10 @@ def test_where_records_are_gone_it_begins_with_the_oldest_version_possible(
     report = replay(bench)
 
     assert ("equal", 2, 4) == (report.result, report.start, report.target)
+
+    rows = list_versions(parse(Config, bench.settings, origin="test"))
+    assert [None, None, None, 2, 2] == [row["replay_from"] for row in rows]
+    assert [False, False, False, True, True] == [row["can_replay"] for row in rows]
 
     with pytest.raises(UnavailableError, match="task 2 was planned but its records changed"):
         replay(bench, start=1)
