@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from teacherd.consumers.dead_letters import DeadLetter
 from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.source import Source
 from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
 from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.device import prepare_device
@@ -30,10 +32,11 @@ from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.observation import Observation
-from teacherd.daemon.opening import load_head, open_lineage
+from teacherd.daemon.opening import load_head, load_version, open_lineage
 from teacherd.daemon.recovery import (
     RecordsChangedError,
     build_decoder,
+    gather_holdouts,
     reread,
     seek_to_places,
     settings_of_next_task,
@@ -70,6 +73,7 @@ class Assembly:
         self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
+        self._observation: Observation
         self.intake: Intake
         self.learning: Learning
         self.mirrors: list[Mirroring] = []
@@ -111,7 +115,13 @@ class Assembly:
         """Make intake and learning go on where the lineage log ends."""
         config = self._config
         buffer = self._buffer = TaskBuffer(config.tasks, now=self._monotonic)
-        settings = settings_of_next_task(state.journal, config.deciding)
+        base = load_base_holdout(
+            config.gate,
+            input_shape=head.manifest.architecture.input_shape,
+            num_classes=len(head.manifest.classes),
+        )
+        configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
+        settings = settings_of_next_task(state.journal, configured)
         places = seek_to_places(state.journal, source, on_lost=config.on_lost_records)
         # Before the first poll: where this lineage begins is known to whoever comes after it.
         source.release(places, needed_from={})
@@ -119,8 +129,10 @@ class Assembly:
         decoder = build_decoder(config.decoding, head.manifest)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
-        self.learning = self._build_learning(state, head, device, buffer, settings)
+        core = self._build_core(state, head, device, settings, base)
+        self.learning = self._build_learning(state, core, buffer)
         with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
+            gather_holdouts(core, state.journal.lineage, source, planned_decoder)
             self._resume_unfinished(state, source, planned_decoder)
 
     def _build_intake(self, source: Source, decoder: Decoder, buffer: TaskBuffer) -> Intake:
@@ -157,30 +169,44 @@ class Assembly:
         LargeLetters(Path(self._config.process.state_directory)).keep(letter)
         self._metrics.large_dead_letters.inc()
 
-    def _build_learning(
+    def _build_core(
         self,
         state: StateDirectory,
         head: LoadedTeacher,
         device: torch.device,
-        buffer: TaskBuffer,
         settings: DecidingConfig,
-    ) -> Learning:
-        config = self._config
+        base: BaseHoldout | None,
+    ) -> DecidingCore:
+        """Build what decides, with the holdouts of the newest checkpoint."""
         measurement = self._build_measurement(state, head.manifest, device)
-        observation = self._build_observation(state, measurement, head)
+        self._observation = self._build_observation(state, measurement, head)
+        lineage = state.journal.lineage
         core = DecidingCore(
             settings,
             head=head,
             device=device,
             measurement=measurement,
+            lineage=lineage,
+            load_version=lambda version: load_version(state, version, device=device),
+            base=base,
             on_progress=functools.partial(self._board.beat_again, "learning"),
         )
+        for task, holdout in (state.newest.holdouts if state.newest else {}).items():
+            if task in lineage.standing.holdouts:
+                core.holdouts.put(holdout)
+        return core
+
+    def _build_learning(
+        self, state: StateDirectory, core: DecidingCore, buffer: TaskBuffer
+    ) -> Learning:
+        config = self._config
         opening = state.journal.lineage.opening
         assert opening is not None, "the lineage was opened above"
         return Learning(
             config.checkpoints,
             core=core,
-            schedule=settings.learning.schedule(opening.seed),
+            schedule=core.settings.learning.schedule(opening.seed),
+            mode=config.publication.mode,
             journal=state.journal,
             checkpoints=state.checkpoints,
             versions=state.versions,
@@ -188,7 +214,7 @@ class Assembly:
             read_records=self.intake.requests.ask,
             buffer=buffer,
             load=self._load,
-            observation=observation,
+            observation=self._observation,
             release=self.intake.release,
             monotonic=self._monotonic,
             stop=self._stop,

@@ -2,23 +2,25 @@
 
 Between tasks a checkpoint only names the head and the log it belongs to: the weights are in the
 head's version, and the next task starts from them. Inside a task it holds the learner's state too,
-so that a crash repeats seconds. A checkpoint is a folder that appears at once and never changes:
-`checkpoint.json`, and `learner.safetensors` inside a task.
+so that a crash repeats seconds. Beside that there are the holdouts in use, one file for each task.
+A checkpoint is a folder that appears at once and never changes: `checkpoint.json`,
+`holdout-*.safetensors`, and `learner.safetensors` inside a task.
 """
 
 import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from teacherd.consumers.record import Partition
 from teacherd.daemon.durable import (
     make_directory,
     remove_folder,
@@ -26,6 +28,8 @@ from teacherd.daemon.durable import (
     write_folder,
 )
 from teacherd.daemon.errors import StateError
+from teacherd.daemon.holdout_files import HoldoutFiles, read_holdouts
+from teacherd.daemon.holdout_split import Holdout
 from teacherd.daemon.lineage_log import Pin
 
 CHECKPOINT_FORMAT = 1
@@ -57,6 +61,14 @@ class CheckpointConfig:
             raise ValueError(f"keep: {self.keep} is less than 1; take 3")
 
 
+class Place(NamedTuple):
+    """Where a partition stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """What one checkpoint says."""
@@ -68,7 +80,11 @@ class Checkpoint:
     """The task in progress, None between tasks."""
     step: int = 0
     """Optimizer steps of that task that are contained."""
+    places: tuple[Place, ...] = ()
+    """Records from here on are needed, should this be the newest checkpoint that is readable."""
     learner_sha256: str | None = None
+    holdouts: dict[str, str] = field(default_factory=dict)
+    """By file, the sha256 of a task's holdout."""
     checksum: str | None = None
     """Of all the rest; 0.1.0 wrote none."""
     format: int = CHECKPOINT_FORMAT
@@ -81,6 +97,8 @@ class StoredCheckpoint:
     checkpoint: Checkpoint
     learner_state: dict[str, Tensor] | None
     path: Path
+    holdouts: dict[int, Holdout] = field(default_factory=dict)
+    """By task."""
 
 
 _ADAPTER: TypeAdapter[Checkpoint] = TypeAdapter(Checkpoint)
@@ -92,6 +110,7 @@ class CheckpointStore:
     def __init__(self, directory: Path, *, keep: int) -> None:
         self._directory = directory
         self._keep = keep
+        self._files = HoldoutFiles()
         try:
             make_directory(directory)
             remove_temporaries(directory)
@@ -99,7 +118,10 @@ class CheckpointStore:
             raise StateError(directory, f"cannot be used: {error.strerror}") from error
 
     def save(
-        self, checkpoint: Checkpoint, learner_state: Mapping[str, Tensor] | None = None
+        self,
+        checkpoint: Checkpoint,
+        learner_state: Mapping[str, Tensor] | None = None,
+        holdouts: Mapping[int, Holdout] | None = None,
     ) -> int:
         """Write a checkpoint durably, then drop the oldest; return its size in bytes.
 
@@ -108,14 +130,14 @@ class CheckpointStore:
         """
         number = max(self._numbers(), default=0) + 1
         data = None if learner_state is None else safetensors.torch.save(dict(learner_state))
-        fields = asdict(checkpoint)
         if data is not None:
-            fields["learner_sha256"] = hashlib.sha256(data).hexdigest()
-        fields["checksum"] = _checksum(fields)
-        metadata = json.dumps(fields, indent=1).encode()
+            checkpoint = replace(checkpoint, learner_sha256=hashlib.sha256(data).hexdigest())
 
         def fill(folder: Path) -> None:
-            (folder / METADATA).write_bytes(metadata)
+            digests = self._files.write(folder, self._path(number), holdouts or {})
+            fields = asdict(replace(checkpoint, holdouts=digests))
+            fields["checksum"] = _checksum(fields)
+            (folder / METADATA).write_bytes(json.dumps(fields, indent=1).encode())
             if data is not None:
                 (folder / LEARNER).write_bytes(data)
 
@@ -124,7 +146,24 @@ class CheckpointStore:
             # One that stays takes room and harms nothing.
             with contextlib.suppress(OSError):
                 remove_folder(self._path(old))
-        return len(metadata) + len(data or b"")
+        return sum(file.stat().st_size for file in self._path(number).iterdir())
+
+    def needed_from(self) -> dict[Partition, int]:
+        """Return from where on records may have to be read again, whichever checkpoint is used.
+
+        Partitions that one of the checkpoints does not know are left out: all of them is needed.
+        """
+        known = [places for each in self._numbers() if (places := self._places(each)) is not None]
+        partitions = set.intersection(*map(set, known)) if known else set()
+        return {each: min(places[each] for places in known) for each in partitions}
+
+    def _places(self, number: int) -> dict[Partition, int] | None:
+        """Return what a checkpoint needs, None where it cannot be read and so needs nothing."""
+        try:
+            checkpoint = _ADAPTER.validate_json((self._path(number) / METADATA).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return {Partition(each.topic, each.partition): each.offset for each in checkpoint.places}
 
     def load_newest(self, on_unreadable: Callable[[StateError], None]) -> StoredCheckpoint | None:
         """Return the newest checkpoint that can be verified, None where there is none at all.
@@ -138,10 +177,14 @@ class CheckpointStore:
         last_error = None
         for number in reversed(self._numbers()):
             try:
-                return self._load(self._path(number))
+                stored = self._load(self._path(number))
             except StateError as error:
                 on_unreadable(error)
                 last_error = error
+            else:
+                digests = stored.checkpoint.holdouts
+                # One that is damaged can be gathered again from the records.
+                return replace(stored, holdouts=read_holdouts(stored.path, digests, on_unreadable))
         if last_error is not None:
             raise last_error
         return None

@@ -17,6 +17,7 @@ from teacherd.daemon.config_parsing import overlay_assignments, overlay_environm
 from teacherd.daemon.endpoints import EndpointsConfig
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import EvaluationConfig
+from teacherd.daemon.gate import GateConfig
 from teacherd.daemon.intake import IntakeConfig
 from teacherd.daemon.logs import LoggingConfig
 from teacherd.daemon.publication import PublicationConfig
@@ -67,6 +68,10 @@ class DecidingConfig:
 
     learning: LearnerConfig
     decoding: DecodingConfig
+    gate: GateConfig = field(default_factory=lambda: GateConfig(holdout_share=0.0))
+    """Off where a log does not say: lineages of 0.1.0 had none."""
+    base_holdout_sha256: str | None = None
+    """Of the instances taken from gate.base_holdout."""
 
     def to_entry(self) -> dict[str, Any]:
         """Return them as the log's JSON gives them back."""
@@ -99,6 +104,7 @@ class Config:
     tasks: TaskBufferConfig = field(default_factory=TaskBufferConfig)
     learning: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     publication: PublicationConfig = field(default_factory=PublicationConfig)
     endpoints: EndpointsConfig = field(default_factory=EndpointsConfig)
@@ -113,7 +119,7 @@ class Config:
     @property
     def deciding(self) -> "DecidingConfig":
         """The part that decides weights."""
-        return DecidingConfig(learning=self.learning, decoding=self.decoding)
+        return DecidingConfig(learning=self.learning, decoding=self.decoding, gate=self.gate)
 
 
 def load_config(

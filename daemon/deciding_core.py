@@ -1,23 +1,30 @@
-"""The deciding core: what follows from plan, instances and settings, and from nothing else.
+"""The deciding core: what follows from plan, instances and lineage, and from nothing else.
 
 No journal, no clock, no thread: live, in recovery and in a replay the same calls give the same
 weights and the same decision. What becomes durable, and when, is the caller's business.
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.config import DecidingConfig
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.deliberation import Deliberation, Ruling
+from teacherd.daemon.entries import Arrivals, ClosedRange, Outcome, Plan, Rollback
+from teacherd.daemon.gate import Evidence
+from teacherd.daemon.holdout_split import Instances, build_holdout, hold_out, split
+from teacherd.daemon.holdouts import BASE, Holdouts
+from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
-from teacherd.daemon.verdict import decide
+from teacherd.daemon.paired_test import Answers, PairedCounts
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
+from teacherd.models.evaluation import evaluate
 from teacherd.models.learner import Learner, TaskReport
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
@@ -34,15 +41,29 @@ class Decision:
     """By evaluation set."""
 
 
+@dataclass(slots=True)
+class _InProgress:
+    """The task between `begin` and `close`."""
+
+    plan: Plan
+    newest_event_ms: int
+    arrivals: Arrivals
+    answers: dict[int, Answers] = field(default_factory=dict)
+    """Of the candidate as decided, by the task of the holdout."""
+
+
 class DecidingCore:
-    """Owns learner and gate; a task goes `begin`, `step`s, `decide`, `close`.
+    """Owns learner, holdouts and gate; a task goes `begin`, `step`s, `decide`, `close`.
 
     Args:
         settings: In force for the next task.
         head: The version that the next task starts from.
         device: Where to compute.
         measurement: Of the evaluation sets; decides nothing.
-        on_progress: Called now and then while a task is begun, or a step asks about all of it.
+        lineage: As the entries so far make it; each is applied before the core is told of it.
+        load_version: Gives a version that the lineage pins.
+        base: As configured; measured with while the settings in force name it.
+        on_progress: Called now and then in what may take longer than a step.
     """
 
     def __init__(
@@ -52,15 +73,27 @@ class DecidingCore:
         head: LoadedTeacher,
         device: torch.device,
         measurement: Measurement,
+        lineage: Lineage,
+        load_version: Callable[[int], LoadedTeacher],
+        base: BaseHoldout | None = None,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._template = head.manifest
         self._device = device
         self._measurement = measurement
+        self._lineage = lineage
+        self._load_version = load_version
         self._on_progress = on_progress
         self._head_sigma = head.manifest.design.sigma
-        self._is_busy = False
-        self._newest_event_ms = 0
+        self._networks: dict[int, nn.Module] = {}
+        self._running: _InProgress | None = None
+        self._base = base
+        self.holdouts = Holdouts(
+            network_of=self._network_of,
+            preprocessing=head.manifest.design.preprocessing,
+            device=device,
+            on_progress=on_progress,
+        )
         self._take_settings(settings, head.network)
 
     @property
@@ -82,14 +115,67 @@ class DecidingCore:
         """Take other settings over, between two tasks."""
         self._take_settings(settings, self._learner.teacher)
 
+    def name_base(self, settings: DecidingConfig) -> DecidingConfig:
+        """Return settings that say which base holdout they mean."""
+        return replace(settings, base_holdout_sha256=self._base.sha256 if self._base else None)
+
+    def hold_out(self, task: BufferedTask, ranges: Sequence[ClosedRange]) -> list[ClosedRange]:
+        """Return a new task's ranges with what is held out of them, for its plan."""
+        return hold_out(task, ranges, self._settings.gate.holdout_share)
+
+    def holdouts_for(self, task: int) -> tuple[int, ...]:
+        """Return the earlier tasks whose holdouts a new task is measured with, for its plan."""
+        standing = self._lineage.standing
+        known = self.holdouts.of_tasks
+        wanted = standing.holdouts_for(task, num_tasks=self._settings.gate.holdout_tasks)
+        return tuple(each for each in wanted if each in known)
+
+    def take_holdout(
+        self, number: int, ranges: Sequence[ClosedRange], task: BufferedTask
+    ) -> Instances:
+        """Take in what a task's planned ranges hold out; return what is to be learned."""
+        gate = self._settings.gate
+        learned, held_out = split(task, ranges)
+        self.holdouts.put(
+            build_holdout(
+                number,
+                held_out,
+                most=gate.holdout_instances,
+                most_bytes=gate.holdout_bytes // gate.holdout_tasks,
+            )
+        )
+        return learned
+
     def begin(self, plan: Plan, task: BufferedTask) -> None:
-        """Start a planned task that has instances."""
-        self._is_busy = True
-        self._newest_event_ms = int(task.event_times_ms.max())
+        """Start a planned task that has instances to be learned."""
+        learned = self.take_holdout(plan.task, plan.ranges, task)
         schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
         self._learner.begin(
-            Task(number=plan.task, inputs=task.inputs, labels=task.labels), schedule
+            Task(number=plan.task, inputs=learned.inputs, labels=learned.labels), schedule
         )
+        self._running = _InProgress(
+            plan=plan,
+            newest_event_ms=int(learned.event_times_ms.max()),
+            arrivals=self._arrivals(plan, learned),
+        )
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """How versions did on the task in progress before it was learned."""
+        return self._current.arrivals
+
+    @property
+    def rolls_back_to(self) -> int | None:
+        """The version to be served again, if the task in progress shows that the served is worse.
+
+        The task is then to be closed as held, without learning it.
+        """
+        probation, gate = self._lineage.standing.probation, self._settings.gate
+        if probation is None:
+            return None
+        counts = self._lineage.standing.watch(self._current.arrivals)
+        is_worse = counts.upper_bound(gate.confidence) < -gate.probation_allowance
+        return probation.predecessor if is_worse else None
 
     def step(self) -> bool:
         """Make one optimizer step; return whether there are more.
@@ -104,21 +190,25 @@ class DecidingCore:
 
         Args:
             on_progress: Called now and then, because measuring may take longer than a step.
+
+        Raises:
+            NonFiniteError: Something is not finite that must be.
         """
         report = self._learner.finish()
-        on_progress()
+        outcome = self._gated() if self._settings.gate.is_on else self._ungated(report)
         measure = functools.partial(self._measurement.accuracy, on_batch=on_progress)
         accuracy = measure(self._learner.candidate)
         student_accuracy = measure(self._learner.student)
-        verdict = decide(self._learner.candidate)
-        outcome = Outcome(
-            task=report.task,
-            result=verdict.result,
-            reasons=verdict.reasons,
-            should_publish=verdict.should_publish,
-            figures=self._figures(report, accuracy, student_accuracy),
+        figures = self._figures(report, outcome.point, accuracy, student_accuracy)
+        return Decision(
+            outcome=replace(outcome, figures=figures),
+            report=report,
+            student_accuracy=student_accuracy,
         )
-        return Decision(outcome=outcome, report=report, student_accuracy=student_accuracy)
+
+    def follow(self, outcome: Outcome) -> None:
+        """Instead of judging, take the point of an outcome that was decided elsewhere."""
+        self._learner.move_candidate(outcome.point)
 
     def write_candidate(self, folder: Path, provenance: Provenance) -> Manifest:
         """Write the candidate as a version's folder."""
@@ -127,17 +217,28 @@ class DecidingCore:
 
     def close(self, outcome: Outcome) -> None:
         """Let the task's outcome take effect: the candidate is the teacher, or never was."""
-        if outcome.result == "accepted":
+        running, self._running = self._running, None
+        if running is not None and outcome.result == "accepted":
+            self._networks[running.plan.head] = self._learner.teacher
             self._learner.accept()
             self._head_sigma = self._learner.sigma
-        elif self._is_busy:
+            self.holdouts.remember(outcome.version or 0, running.answers)
+        elif running is not None:
             self._learner.discard()
-        self._is_busy = False
+        if outcome.head_returns:
+            self._move_head(self._lineage.current or 0)
+        self._forget()
+
+    def roll_back(self, rollback: Rollback) -> None:
+        """Go on from the version that a rollback made, between two tasks."""
+        self.holdouts.rename(rollback.version, like=rollback.to)
+        self._move_head(rollback.version)
+        self._forget()
 
     def discard(self) -> None:
         """Forget the task in progress as if it had never begun; it may be begun anew."""
         self._learner.discard()
-        self._is_busy = False
+        self._running = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state inside a task; resume by `begin` and `load_state_dict`."""
@@ -152,8 +253,113 @@ class DecidingCore:
         """
         self._learner.load_state_dict(state)
 
+    @property
+    def _current(self) -> _InProgress:
+        assert self._running is not None, "no task is in progress"
+        return self._running
+
+    def _ungated(self, report: TaskReport) -> Outcome:
+        return Outcome(
+            task=report.task,
+            result="accepted",
+            should_publish=True,
+            is_best=True,
+            arrivals=self._current.arrivals,
+        )
+
+    def _gated(self) -> Outcome:
+        """Let the gate rule, and move the candidate to the point that it found."""
+        ruling = self._rule()
+        is_held = ruling.verdict.result == "failed"
+        if not is_held:
+            self._learner.move_candidate(ruling.point)
+        return Outcome(
+            task=self._current.plan.task,
+            result="held" if is_held else "accepted",
+            reasons=ruling.reasons,
+            should_publish=ruling.verdict.result == "passed",
+            gate=ruling.verdict.result,
+            checks=ruling.verdict.checks,
+            point=ruling.point,
+            is_best=ruling.is_best,
+            arrivals=self._current.arrivals,
+            drift=ruling.drift,
+            retired=ruling.retired,
+            is_base_retired=ruling.is_base_retired,
+            head_returns=ruling.head_returns,
+        )
+
+    def _rule(self) -> Ruling:
+        running, lineage = self._current, self._lineage
+        task = running.plan.task
+        tasks = self.holdouts.tasks_in_use(lineage, task)
+        answers: dict[float, dict[int, Answers]] = {}
+
+        def evidence_at(point: float) -> Evidence:
+            answers[point] = self.holdouts.answer(self._learner.candidate_at(point), tasks)
+            return self.holdouts.evidence(lineage, task, answers[point])
+
+        gate = Deliberation(self._settings.gate, self._template.classes)
+        ruling = gate.rule(
+            lineage.standing,
+            task=task,
+            arrivals=running.arrivals,
+            is_head_current=running.plan.head == lineage.current,
+            evidence_at=evidence_at,
+        )
+        running.answers = answers[ruling.point]
+        return ruling
+
+    def _arrivals(self, plan: Plan, learned: Instances) -> Arrivals:
+        """Measure on what nobody has learned yet: the head, and who is on probation."""
+        num = len(learned.labels)
+        arrivals = Arrivals(num=num, wrong=round(self._learner.outer_share * num))
+        probation = self._lineage.standing.probation
+        if probation is None or plan.task != self._lineage.num_tasks:
+            return arrivals
+        watched, before = (
+            evaluate(
+                self._network_of(version),
+                learned.inputs,
+                learned.labels,
+                preprocessing=self._template.design.preprocessing,
+                device=self._device,
+                on_batch=self._on_progress,
+            ).correct
+            for version in (probation.version, probation.predecessor)
+        )
+        counts = PairedCounts.of(watched, before)
+        return replace(arrivals, watched=probation.version, won=counts.won, lost=counts.lost)
+
+    def _network_of(self, version: int) -> nn.Module:
+        if version == self._lineage.head:
+            return self._learner.teacher
+        if version not in self._networks:
+            self._networks[version] = self._load_version(version).network
+        return self._networks[version]
+
+    def _move_head(self, version: int) -> None:
+        """Start from another version than the one just learned."""
+        head = self._load_version(version)
+        self._head_sigma = head.manifest.design.sigma
+        self._take_settings(self._settings, head.network)
+
+    def _forget(self) -> None:
+        """Let go of networks and answers that nothing will be compared with."""
+        standing, current = self._lineage.standing, self._lineage.current or 0
+        compared = {current, standing.best}
+        if standing.probation is not None:
+            compared |= {standing.probation.predecessor}
+        compared -= {self._lineage.head}
+        self._networks = {
+            version: network for version, network in self._networks.items() if version in compared
+        }
+        self.holdouts.keep(standing.holdouts, {*compared, self._lineage.head})
+
     def _take_settings(self, settings: DecidingConfig, teacher: nn.Module) -> None:
         self._settings = settings
+        is_named = self._base is not None and self._base.sha256 == settings.base_holdout_sha256
+        self.holdouts.put_base(self._base.holdout if self._base and is_named else None)
         self._learner = Learner(
             settings.learning,
             teacher=teacher,
@@ -166,14 +372,19 @@ class DecidingCore:
     def _figures(
         self,
         report: TaskReport,
+        point: float,
         accuracy: Mapping[str, float],
         student_accuracy: Mapping[str, float],
     ) -> dict[str, float]:
-        base = self._measurement.base
+        base, running = self._measurement.base, self._current
         figures = {
             "outer_ratio": report.outer_share,
-            "retain": report.retain,
-            "newest_event_ms": float(self._newest_event_ms),
+            "retain": 1 - (1 - report.retain) * point,
+            "newest_event_ms": float(running.newest_event_ms),
+        }
+        figures |= {
+            f"holdout.{'base' if task == BASE else task}": float(answers.mean())
+            for task, answers in running.answers.items()
         }
         figures |= {f"loss.{name}": value for name, value in report.losses.items()}
         figures |= {f"accuracy.{name}": value for name, value in accuracy.items()}

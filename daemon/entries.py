@@ -51,6 +51,8 @@ class ClosedRange:
     """Of those records: offset, key, headers, value (consumers/record.py)."""
     rejected: tuple[int, ...] = ()
     """Offsets that were no instance and are in the dead letters."""
+    held_out: tuple[int, ...] = ()
+    """Offsets of instances that are never trained on: the gate measures with them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +68,51 @@ class Plan:
     epochs: int
     learning_rate: float
     num_instances: int
+    """Instances that are learned; those held out come on top."""
     ranges: tuple[ClosedRange, ...]
+    holdouts: tuple[int, ...] = ()
+    """Earlier tasks whose holdouts the gate measures with, besides this task's own."""
     kind: Literal["plan"] = "plan"
+
+
+GateResult = Literal["passed", "undecided", "failed"]
+Gated = Literal["ungated"] | GateResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One comparison of a candidate with a version, on the same instances (docs/gate.md)."""
+
+    holdout: str
+    """newest, earlier, base, or `class` and its name."""
+    against: Literal["current", "best"]
+    num: int
+    """Instances."""
+    won: int
+    """Those that only the candidate gets right."""
+    lost: int
+    """Those that only the other one does."""
+    lower: float
+    """Bounds of the difference in accuracy, each one-sided."""
+    upper: float
+    allowance: float
+    """The difference may be as far below 0."""
+    result: GateResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrivals:
+    """How versions did on a task's instances before anybody learned them."""
+
+    num: int
+    wrong: int
+    """By the head that the task starts from."""
+    watched: int | None = None
+    """The served version, while it is on probation."""
+    won: int = 0
+    """Instances that only the watched version gets right, not the one served before it."""
+    lost: int = 0
+    """Those that only the one before gets right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +132,26 @@ class Outcome:
     should_publish: bool = False
     """Whether the verdict was to serve it: a crash before the publish entry is mended from this."""
     figures: dict[str, float] = field(default_factory=dict)
+    gate: Gated = "ungated"
+    """What the gate found; only a candidate that passed, or met no gate, is to be served."""
+    checks: tuple[Check, ...] = ()
+    """What it found that from, at the point that was taken."""
+    point: float = 1.0
+    """How far from the head to the consolidated teacher the candidate lies."""
+    is_best: bool = False
+    """Whether it is the best version so far, which later candidates are compared with."""
+    arrivals: Arrivals | None = None
+    drift: Literal["none", "suspected", "confirmed"] = "none"
+    retired: tuple[int, ...] = ()
+    """Tasks whose holdouts a confirmed drift contradicts: they are measured with no more."""
+    is_base_retired: bool = False
+    """The same of the base holdout."""
+    head_returns: bool = False
+    """Held once too often: the head is the served version again."""
+    is_cut_short: bool = False
+    """Held by a command or a failed probation, before it was learned to its end and judged."""
+    rolls_back_to: int | None = None
+    """Version whose weights are to be served again, because the served one failed its probation."""
     kind: Literal["outcome"] = "outcome"
 
 
@@ -95,7 +160,24 @@ class Publish:
     """A version becomes current: what is served."""
 
     version: int
+    cause: Literal["gate", "request"] = "gate"
+    probation_tasks: int = 0
+    """For so many tasks it is compared with the version that was served before it."""
     kind: Literal["publish"] = "publish"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollback:
+    """A new version with the weights of an old one becomes head and current."""
+
+    version: int
+    to: int
+    """Version whose weights it has."""
+    sha256: str
+    manifest_sha256: str | None = None
+    cause: Literal["request", "probation"]
+    reason: str = ""
+    kind: Literal["rollback"] = "rollback"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +226,7 @@ class Restore:
 
 
 Entry = Annotated[
-    Open | Config | Runtime | Plan | Outcome | Publish | Retry | Skip | Restore,
+    Open | Config | Runtime | Plan | Outcome | Publish | Rollback | Retry | Skip | Restore,
     Field(discriminator="kind"),
 ]
 

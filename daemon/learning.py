@@ -22,7 +22,7 @@ from teacherd.consumers.record import OffsetRange
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
-from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore
+from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore, Place
 from teacherd.daemon.checkpoint_schedule import CheckpointSchedule
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
@@ -31,9 +31,10 @@ from teacherd.daemon.errors import StateError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
-from teacherd.daemon.publication import VersionStore
+from teacherd.daemon.publication import PublicationMode, VersionStore
 from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.recovery import closed_range, planned_range, record_skip
+from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
@@ -72,6 +73,7 @@ class Learning:
     """Cuts, plans, learns, decides, publishes; one task at a time.
 
     Args:
+        mode: Whether what passes the gate is served without being asked for.
         read_records: Has records read once more, by the source's own thread.
         release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
@@ -84,6 +86,7 @@ class Learning:
         *,
         core: DecidingCore,
         schedule: Schedule,
+        mode: PublicationMode,
         journal: Journal,
         checkpoints: CheckpointStore,
         versions: VersionStore,
@@ -101,6 +104,7 @@ class Learning:
         self._checkpointing = CheckpointSchedule(config)
         self._core = core
         self._schedule = schedule
+        self._mode = mode
         self._journal = journal
         self._checkpoints = checkpoints
         self._versions = versions
@@ -174,22 +178,26 @@ class Learning:
     def _take_reconfigurations(self) -> None:
         while not self._reconfigurations.empty():
             new = self._reconfigurations.get()
-            self._journal.record_settings(new.deciding.to_entry())
+            settings = self._core.name_base(new.deciding)
+            self._journal.record_settings(settings.to_entry())
             self._checkpointing.config = new.checkpoints
-            self._core.configure(new.deciding)
+            self._core.configure(settings)
             self._schedule = new.deciding.learning.schedule(self._schedule.seed)
 
     def _plan(self, task: BufferedTask) -> Plan:
         lineage = self._journal.lineage
+        number = lineage.num_tasks + 1
+        ranges = self._core.hold_out(task, [closed_range(planned) for planned in task.ranges])
         plan = Plan(
-            task=lineage.num_tasks + 1,
+            task=number,
             cause=task.cause,
             head=lineage.head,
             seed=self._schedule.seed,
             epochs=self._choose_epochs(task),
             learning_rate=self._schedule.learning_rate,
-            num_instances=len(task.labels),
-            ranges=tuple(closed_range(planned) for planned in task.ranges),
+            num_instances=len(task.labels) - sum(len(closed.held_out) for closed in ranges),
+            ranges=tuple(ranges),
+            holdouts=self._core.holdouts_for(number),
         )
         self._journal.record(plan)
         self._observation.task_planned(plan)
@@ -210,6 +218,7 @@ class Learning:
         self._running = _Running(plan, task, started=now)
         self._checkpointing.begin(now, step=0)
         if plan.num_instances == 0:
+            self._core.take_holdout(plan.task, plan.ranges, task)
             self._close(Outcome(task=plan.task, result="empty"))
             return
         self._observation.task_begun(plan, age_seconds)
@@ -271,9 +280,12 @@ class Learning:
         outcome, manifest = decision.outcome, None
         if outcome.result == "accepted":
             manifest = self._write_version(outcome)
-            outcome = replace(outcome, version=manifest.version, sha256=manifest.weights_sha256)
             outcome = replace(
-                outcome, manifest_sha256=self._versions.manifest_sha256(manifest.version)
+                outcome,
+                version=manifest.version,
+                sha256=manifest.weights_sha256,
+                manifest_sha256=self._versions.manifest_sha256(manifest.version),
+                should_publish=outcome.should_publish and self._mode == "automatic",
             )
             self._observation.learned(decision.report, outcome.figures, decision.student_accuracy)
         self._close(outcome, manifest)
@@ -283,7 +295,8 @@ class Learning:
         running = self._task
         self._journal.record(outcome)
         if manifest is not None and outcome.should_publish:
-            self._journal.record(Publish(version=manifest.version))
+            probation = self._core.settings.gate.probation_tasks
+            self._journal.record(Publish(version=manifest.version, probation_tasks=probation))
         self._core.close(outcome)
         self._running = None
         self._checkpoint()
@@ -293,7 +306,7 @@ class Learning:
         self._versions.prune(self._journal.lineage)
         self._quarantine.mend(self._journal.lineage)
         places = dict(self._journal.lineage.places)
-        self._release(places, needed_from=places)
+        self._release(places, needed_from=self._checkpoints.needed_from())
         seconds = self._monotonic() - running.started
         if running.is_whole and outcome.result in ("accepted", "held"):
             self._load.learned(running.plan, seconds)
@@ -307,7 +320,7 @@ class Learning:
             version=lineage.next_version,
             parent=lineage.head,
             tasks=(self._task.plan.task,),
-            verdict={"result": outcome.result},
+            verdict=verdict_of(outcome),
             metrics=outcome.figures,
             created_at=self._observation.timestamp(),
         )
@@ -339,14 +352,27 @@ class Learning:
             head=self._journal.lineage.head,
             task=plan.task,
             step=self._core.num_steps_done,
+            places=self._places(plan),
         )
         self._save(checkpoint, self._core.state_dict())
 
     def _checkpoint(self) -> None:
         lineage = self._journal.lineage
-        self._save(Checkpoint(lineage=lineage.id, pin=self._journal.pin, head=lineage.head), None)
+        checkpoint = Checkpoint(
+            lineage=lineage.id, pin=self._journal.pin, head=lineage.head, places=self._places()
+        )
+        self._save(checkpoint, None)
+
+    def _places(self, plan: Plan | None = None) -> tuple[Place, ...]:
+        """Return from where on records are needed: those of a plan in progress as well."""
+        places = {
+            (topic, number): at for (topic, number), at in self._journal.lineage.places.items()
+        }
+        for closed in plan.ranges if plan else ():
+            places[closed.topic, closed.partition] = closed.start
+        return tuple(Place(*partition, offset) for partition, offset in places.items())
 
     def _save(self, checkpoint: Checkpoint, state: Mapping[str, Any] | None) -> None:
         started = self._monotonic()
-        size = self._checkpoints.save(checkpoint, state)
+        size = self._checkpoints.save(checkpoint, state, self._core.holdouts.of_tasks)
         self._observation.checkpointed(checkpoint, size, self._monotonic() - started)

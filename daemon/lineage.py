@@ -18,9 +18,11 @@ from teacherd.daemon.entries import (
     Publish,
     Restore,
     Retry,
+    Rollback,
     Runtime,
     Skip,
 )
+from teacherd.daemon.standing import Standing
 
 
 class LineageError(Exception):
@@ -35,7 +37,7 @@ class VersionRecord:
     sha256: str
     parent: int | None
     task: int | None
-    """The task it learned; None for version 0."""
+    """The task it learned; None for version 0, and for one that a rollback made of its parent."""
     manifest_sha256: str | None = None
     """None where the log is too old to say."""
 
@@ -56,6 +58,8 @@ class Lineage:
     head: what the next task starts from. current: what is served, None before the first publish
     entry. unfinished: the plan in progress, with head and learning rate of its `attempt`.
     unpublished: accepted and to be served, but a crash came before its publish entry.
+    due_rollback: the version to be served again, but a crash came before its rollback entry.
+    standing: what the gate remembers.
     set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
     after those that a restore has taken back.
     """
@@ -76,6 +80,8 @@ class Lineage:
         self.outcomes: dict[str, int] = {}
         self.num_learned = 0
         self.unpublished: int | None = None
+        self.due_rollback: int | None = None
+        self.standing = Standing()
 
     @property
     def id(self) -> str:
@@ -92,7 +98,8 @@ class Lineage:
     @property
     def pinned(self) -> set[int]:
         """Versions that are never removed, because something goes on from them."""
-        return {0, self.head} | ({self.current} if self.current is not None else set())
+        wanted = (self.current, self.standing.predecessor, self.standing.best)
+        return {0, self.head} | {version for version in wanted if version is not None}
 
     def apply(self, entry: Entry) -> None:
         """Take one more entry into account.
@@ -107,25 +114,26 @@ class Lineage:
                 self.opening = entry
                 self.versions[0] = VersionRecord(0, entry.sha256, None, None, entry.manifest_sha256)
             case Config():
+                self.standing.configure(self.settings, entry)
                 self.settings = entry
             case Runtime():
                 self.runtime = entry
             case Restore():
                 self._require(entry.epoch > self.epoch, f"epoch {entry.epoch} is not a new one")
                 self.epoch = entry.epoch
-            case Plan() | Outcome() | Publish() | Retry() | Skip():
+            case Plan() | Outcome() | Publish() | Rollback() | Retry() | Skip():
                 self._apply_decision(entry)
 
-    def _apply_decision(self, entry: Plan | Outcome | Publish | Retry | Skip) -> None:
+    def _apply_decision(self, entry: Plan | Outcome | Publish | Rollback | Retry | Skip) -> None:
         match entry:
             case Plan():
                 self._apply_plan(entry)
             case Outcome():
                 self._apply_outcome(entry)
             case Publish():
-                self._require(entry.version in self.versions, f"publish of {entry.version}")
-                self.current = entry.version
-                self.unpublished = None
+                self._apply_publish(entry)
+            case Rollback():
+                self._apply_rollback(entry)
             case Retry():
                 self._apply_retry(entry)
             case Skip():
@@ -137,9 +145,12 @@ class Lineage:
         self._require(plan.head == self.head, f"plan {plan.task} starts from {plan.head}, no head")
         for closed in plan.ranges:
             self._require_contiguous(closed)
+        unknown = set(plan.holdouts) - set(self.standing.holdouts)
+        self._require(not unknown, f"plan {plan.task} names the holdouts {sorted(unknown)}")
         self.places |= {_partition(closed): closed.end for closed in plan.ranges}
         self.unfinished, self.attempt = plan, 1
         self.num_tasks = plan.task
+        self.standing.plan(plan)
 
     def _apply_outcome(self, outcome: Outcome) -> None:
         plan = self.unfinished
@@ -161,8 +172,32 @@ class Lineage:
             self.num_learned += plan.num_instances
         if outcome.result in {"held", "quarantined", "lost"}:
             self.set_aside[plan.task] = SetAside(plan, outcome.result, self.attempt)
+        if outcome.head_returns and self.current is not None:
+            self.head = self.current
+        self.due_rollback = outcome.rolls_back_to
         self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
+        self.standing.close(outcome, is_newest=plan.task == self.num_tasks)
         self.unfinished = None
+
+    def _apply_publish(self, publish: Publish) -> None:
+        version = publish.version
+        self._require(version in self.versions, f"publish of {version}, which there is not")
+        # Loaders take greater numbers only.
+        self._require(version >= (self.current or 0), f"publish of {version} after {self.current}")
+        self.current, self.unpublished = version, None
+        self.standing.publish(publish)
+
+    def _apply_rollback(self, rollback: Rollback) -> None:
+        name = f"rollback to {rollback.to}"
+        self._require(self.unfinished is None, f"{name} before the last plan's outcome")
+        self._require(rollback.to in self.versions, f"{name}, which there is not")
+        self._require(rollback.version == self.next_version, f"{name} does not make the next one")
+        self.versions[rollback.version] = VersionRecord(
+            rollback.version, rollback.sha256, rollback.to, None, rollback.manifest_sha256
+        )
+        self.head = self.current = rollback.version
+        self.unpublished = self.due_rollback = None
+        self.standing.roll_back(rollback)
 
     def _apply_retry(self, retry: Retry) -> None:
         name = f"retry of task {retry.task}"

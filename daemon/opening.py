@@ -45,13 +45,23 @@ def load_head(
         ConfigurationError: It has other classes than the configuration.
         StateError: It is not what the lineage log says.
     """
-    lineage = state.journal.lineage
-    record = lineage.versions[lineage.head]
-    head = state.versions.load(
-        record.version, record.sha256, record.manifest_sha256, device=str(device)
-    )
+    head = load_version(state, state.journal.lineage.head, device=device)
     require_classes(config, head.manifest)
     return head
+
+
+def load_version(
+    state: StateDirectory, version: int, *, device: torch.device | str = "cpu"
+) -> LoadedTeacher:
+    """Load a version of the lineage.
+
+    Raises:
+        StateError: It is not what the lineage log says.
+    """
+    record = state.journal.lineage.versions[version]
+    return state.versions.load(
+        record.version, record.sha256, record.manifest_sha256, device=str(device)
+    )
 
 
 def _begin(state: StateDirectory, base: LoadedTeacher, *, seed: int, now: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from teacherd.daemon.durable import (
     make_directory,
@@ -28,11 +29,16 @@ from teacherd.models.artifact import (
 )
 from teacherd.models.current_pointer import CURRENT, CurrentPointer, read_current
 
+PublicationMode = Literal["automatic", "approval", "never"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublicationConfig:
     """How versions are kept for those who load them."""
 
+    mode: PublicationMode = "automatic"
+    """automatic serves what passes the gate; approval waits for `teacherd promote VERSION`; never
+    learns in the shadow and serves nothing new."""
     keep_versions: int = 50
     """Newest versions kept on disk besides version 0, the head and the served one."""
     signing_key_file: str | None = None

@@ -11,9 +11,11 @@ from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.source import RecordsLostError, Source
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
+from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import ClosedRange, Plan, Skip
 from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
 from teacherd.daemon.journal import Journal
+from teacherd.daemon.lineage import Lineage
 from teacherd.models.artifact import Manifest
 
 
@@ -104,6 +106,26 @@ def seek_to_places(
             places[lost.partition] = lost.end
         else:
             return places
+
+
+def gather_holdouts(
+    core: DecidingCore, lineage: Lineage, source: RecordArchive, decoder: Decoder
+) -> None:
+    """Read once more what no readable checkpoint holds; what is gone is told and done without."""
+    unfinished = lineage.unfinished.task if lineage.unfinished else None
+    for task, ranges in lineage.standing.holdouts.items():
+        if task in core.holdouts.of_tasks or task == unfinished:
+            continue
+        planned = [planned_range(closed) for closed in ranges]
+        records = source.read([each.offsets for each in planned])
+        log = structlog.get_logger()
+        try:
+            rebuilt = rebuild_task(planned, records, decoder, cause="count")
+        except RangeMismatchError as error:
+            log.warning("holdout_lost", task=task, error=str(error))
+        else:
+            core.take_holdout(task, ranges, rebuilt)
+            log.info("holdout_gathered", task=task)
 
 
 def planned_range(closed: ClosedRange) -> PlannedRange:

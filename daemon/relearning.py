@@ -12,17 +12,18 @@ from teacherd.consumers.record_archive import RecordArchive
 from teacherd.daemon.comparison import Comparison, compare_teachers
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.entries import Outcome, Plan, Rollback
 from teacherd.daemon.errors import StateError, UnavailableError
+from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.publication import VersionStore
-from teacherd.daemon.recovery import build_decoder, reread
+from teacherd.daemon.recovery import build_decoder, gather_holdouts, reread
 from teacherd.daemon.replay_report import Facts, VerdictComparison, VersionComparison
-from teacherd.models.artifact import LoadedTeacher, Manifest
+from teacherd.models.artifact import LoadedTeacher, Manifest, read_manifest, version_folder
 from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
 
-_NOT_COMPARED = ("version", "sha256", "manifest_sha256", "figures")
+_NOT_COMPARED = ("version", "sha256", "manifest_sha256", "figures", "should_publish")
 _OF_THE_EVALUATION_SETS = ("accuracy.", "forgetting.")
 """Beginnings of figures that decide nothing: today's evaluation sets may be others."""
 
@@ -45,6 +46,7 @@ class Relearning:
     """Owns the deciding core of a replay; tasks come in the order of the log.
 
     Args:
+        lineage: As the entries so far make it.
         head: The version that the first task starts from.
         kept: The lineage's own versions, to compare with.
         made: Where those go that are made again.
@@ -56,6 +58,7 @@ class Relearning:
         self,
         settings: DecidingConfig,
         *,
+        lineage: Lineage,
         head: LoadedTeacher,
         kept: VersionStore,
         made: VersionStore,
@@ -75,7 +78,21 @@ class Relearning:
             device=device,
             batch_size=1,
         )
-        self._core = DecidingCore(settings, head=head, device=device, measurement=measurement)
+        self._lineage = lineage
+        self._core = DecidingCore(
+            settings,
+            head=head,
+            device=device,
+            measurement=measurement,
+            lineage=lineage,
+            load_version=self._load_version,
+        )
+        with closing(build_decoder(settings.decoding, head.manifest)) as decoder:
+            gather_holdouts(self._core, lineage, archive, decoder)
+
+    def roll_back(self, rollback: Rollback) -> None:
+        """Go on from the version that a rollback made."""
+        self._core.roll_back(rollback)
 
     def read(self, decided: DecidedTask) -> BufferedTask:
         """Return the instances of a task.
@@ -123,6 +140,15 @@ class Relearning:
             except NonFiniteError as error:
                 reason = str(error)
         return Outcome(task=decided.outcome.task, result="quarantined", reasons=(reason,))
+
+    def _load_version(self, version: int) -> LoadedTeacher:
+        """Load a version as it was made again, else the lineage's own."""
+        device = str(self._device)
+        if version_folder(self._made.root, version).is_dir():
+            manifest = read_manifest(version_folder(self._made.root, version))
+            return self._made.load(version, manifest.weights_sha256, device=device)
+        record = self._lineage.versions[version]
+        return self._kept.load(version, record.sha256, record.manifest_sha256, device=device)
 
     def _write(self, decided: DecidedTask, task: BufferedTask) -> VersionComparison:
         provenance = decided.provenance

@@ -10,7 +10,7 @@ import torch
 
 from teacherd.consumers.record_archive import RecordArchive
 from teacherd.daemon.config import DecidingConfig
-from teacherd.daemon.entries import Outcome, Plan, Retry, Runtime
+from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback, Runtime
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_log import LoggedEntry
@@ -120,12 +120,14 @@ class Replay:
     def _follow(self, logged: LoggedEntry) -> None:
         """Do what an entry says, as far as it lies after the start; then take it into account."""
         entry = logged.entry
-        if self._has_begun and isinstance(entry, Outcome) and entry.result not in _NOT_LEARNED:
+        if self._has_begun and isinstance(entry, Outcome) and _was_learned(entry):
             self._learn_again(entry, logged.written_at)
         self._lineage.apply(entry)
         match entry:
             case Runtime():
                 self._take_runtime(entry)
+            case Rollback() if self._relearning is not None:
+                self._relearning.roll_back(entry)
             case Plan():
                 self._attempts, self._task_facts = [entry], self._facts
             case Retry():
@@ -176,6 +178,7 @@ class Replay:
         record = self._lineage.versions[self._start]
         return Relearning(
             self._settings(),
+            lineage=self._lineage,
             head=self._kept.load(
                 record.version, record.sha256, record.manifest_sha256, device=str(self._device)
             ),
@@ -202,3 +205,7 @@ class Replay:
             metrics=outcome.figures,
             created_at=written_at,
         )
+
+
+def _was_learned(outcome: Outcome) -> bool:
+    return outcome.result not in _NOT_LEARNED and not outcome.is_cut_short

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from teacherd.daemon.base_holdout import load_base_holdout
 from teacherd.daemon.config import Config
 from teacherd.daemon.endpoints import read_token
 from teacherd.daemon.errors import ConfigurationError, Problem
@@ -28,13 +29,15 @@ def validate_files(config: Config) -> None:
         manifest = _version_zero(config)
     except ConfigurationError as error:
         raise ConfigurationError([*problems, *error.problems]) from error
-    for check in (
+    checks = (
         _check_token,
         _check_classes,
         _check_evaluation_sets,
+        _check_base_holdout,
         _check_decoder,
         _check_publication,
-    ):
+    )
+    for check in checks:
         try:
             check(config, manifest)
         except ConfigurationError as error:
@@ -65,6 +68,14 @@ def _check_classes(config: Config, manifest: Manifest) -> None:
 def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:
     load_evaluation_sets(
         config.evaluation,
+        input_shape=manifest.architecture.input_shape,
+        num_classes=len(manifest.classes),
+    )
+
+
+def _check_base_holdout(config: Config, manifest: Manifest) -> None:
+    load_base_holdout(
+        config.gate,
         input_shape=manifest.architecture.input_shape,
         num_classes=len(manifest.classes),
     )

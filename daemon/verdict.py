@@ -1,33 +1,22 @@
-"""Whether a candidate becomes the head, and whether it is served: the one place that decides."""
+"""A verdict in words and figures, as manifest, status and listings show it."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict
+from typing import Any
 
-import torch
-from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What is to become of a candidate, and why."""
-
-    result: Literal["accepted", "held"]
-    should_publish: bool
-    reasons: tuple[str, ...] = ()
+from teacherd.daemon.entries import Outcome
 
 
-def decide(candidate: nn.Module) -> Verdict:
-    """Accept and publish every candidate whose weights are finite; hold any other.
-
-    Weights that are not finite would pass through the average into every later version.
-    """
-    bad = [
-        name
-        for name, tensor in candidate.state_dict().items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
-    if bad:
-        return Verdict(
-            result="held", should_publish=False, reasons=(f"not finite: {', '.join(bad[:5])}",)
-        )
-    return Verdict(result="accepted", should_publish=True)
+def verdict_of(outcome: Outcome) -> dict[str, Any]:
+    """Return what the gate said about a task, as plain values."""
+    return {
+        "result": outcome.result,
+        "gate": outcome.gate,
+        "point": outcome.point,
+        "checks": [asdict(check) for check in outcome.checks],
+        "reasons": list(outcome.reasons),
+        "drift": outcome.drift,
+        "retired": list(outcome.retired),
+        "is_base_retired": outcome.is_base_retired,
+        "is_best": outcome.is_best,
+        "head_returns": outcome.head_returns,
+    }

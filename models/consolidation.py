@@ -7,6 +7,7 @@ then intermittent averaging); [SE] Huang et al., "Spatial Ensemble", NeurIPS 202
 KC-EMA decides when and how far, SE and STS which fragments. A fragment is one parameter tensor (C).
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -164,6 +165,17 @@ def consolidate_after_epoch(
     )
     consolidate(teacher, student, momentum=plan.momentum, alpha=plan.alpha, kept=kept)
     return True
+
+
+def point_between(teacher: nn.Module, candidate: nn.Module, share: float) -> nn.Module:
+    """Return a network on the way from a teacher to a candidate, with this share of the way gone.
+
+    Guarded consolidation (method.md 3, ours): floating-point tensors are averaged, integer ones are
+    the candidate's.
+    """
+    point = copy.deepcopy(teacher)
+    consolidate(point, candidate, momentum=1 - share)
+    return point
 
 
 def retained_share(plan: ConsolidationPlan, *, sizes: Sequence[int], draws: Draws) -> float:

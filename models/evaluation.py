@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from teacherd.models.preprocessing import Preprocessing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
     """How a network does on a set of instances."""
 
@@ -29,6 +29,8 @@ class Evaluation:
     """Mean cross-entropy, in nats."""
     per_class_accuracy: tuple[float | None, ...]
     """Share classified correctly by class of the label; None where a class has no instance."""
+    correct: npt.NDArray[np.bool_]
+    """Whether each instance is classified correctly, [N]."""
 
 
 def evaluate(
@@ -78,6 +80,7 @@ def evaluate(
         accuracy=float(correct_N.double().mean()),
         loss=float(loss) / len(labels),
         per_class_accuracy=_accuracy_by_class(correct_N, labels_N, num_classes),
+        correct=correct_N.numpy(),
     )
 
 

@@ -19,6 +19,7 @@ from teacherd.models.consolidation import (
     ConsolidationConfig,
     consolidate_after_epoch,
     plan_consolidations,
+    point_between,
     retained_share,
 )
 from teacherd.models.distillation import loss_terms, term_names
@@ -183,6 +184,11 @@ class Learner:
         return 0 if self._run is None else self._run.num_steps
 
     @property
+    def outer_share(self) -> float:
+        """Share of the task in progress that the teacher got wrong before it was learned."""
+        return self._current.outer_share
+
+    @property
     def candidate(self) -> nn.Module:
         """The teacher as consolidated so far; complete after the last step."""
         return self._current.candidate
@@ -301,6 +307,15 @@ class Learner:
             retain=retained_share(run.consolidations, sizes=sizes, draws=run.draws),
             sigma=self.sigma,
         )
+
+    def candidate_at(self, point: float) -> nn.Module:
+        """Return the network at a point of the way from the teacher to the candidate; 1 is it."""
+        candidate = self._current.candidate
+        return candidate if point == 1 else point_between(self.teacher, candidate, point)
+
+    def move_candidate(self, point: float) -> None:
+        """Let the network at that point be the candidate, after the last step."""
+        self._current.candidate = self.candidate_at(point)
 
     def accept(self) -> None:
         """Close the task: the candidate is the teacher from now on."""

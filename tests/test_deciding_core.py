@@ -12,10 +12,11 @@ from teacherd.consumers.record import Partition
 from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.deciding_core import DecidingCore, Decision
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.entries import Open, Outcome, Plan, Publish
+from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.recovery import closed_range
-from teacherd.models.artifact import load_artifact
+from teacherd.models.artifact import Manifest, load_artifact
 from teacherd.models.provenance import Provenance
 
 CPU = torch.device("cpu")
@@ -25,7 +26,9 @@ def settings(epochs: int = 3) -> DecidingConfig:
     """Return settings for a few quick steps."""
     consolidation = {"freezing_epochs": 1, "interval_epochs": 1}
     learning = {"epochs": epochs, "consolidation": consolidation}
-    return parse(Config, {"learning": learning}, origin="test").deciding
+    return parse(
+        Config, {"learning": learning, "gate": {"holdout_share": 0}}, origin="test"
+    ).deciding
 
 
 def task(num_instances: int = 12) -> BufferedTask:
@@ -82,7 +85,24 @@ def build_core(directory: Path) -> DecidingCore:
         device=CPU,
         batch_size=8,
     )
-    return DecidingCore(settings(), head=head, device=CPU, measurement=measurement)
+    return DecidingCore(
+        settings(),
+        head=head,
+        device=CPU,
+        measurement=measurement,
+        lineage=opened(head.manifest),
+        load_version=lambda _: head,
+    )
+
+
+def opened(manifest: Manifest) -> Lineage:
+    """Return a lineage that has just begun with a version 0 that is served."""
+    lineage = Lineage()
+    lineage.apply(
+        Open(lineage="a1", seed=7, sha256=manifest.weights_sha256, classes=manifest.classes)
+    )
+    lineage.apply(Publish(version=0))
+    return lineage
 
 
 def learn(core: DecidingCore, planned: Plan) -> Decision:

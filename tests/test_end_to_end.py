@@ -32,6 +32,7 @@ def settings(directory: Path, base: Path) -> dict[str, dict[str, Any]]:
         "tasks": {"instances": TASK_INSTANCES, "min_instances": 1, "max_age_seconds": 3600},
         "learning": {"epochs": 10, "consolidation": {"freezing_epochs": 2, "interval_epochs": 4}},
         "evaluation": {"sets": {"held_out": str(directory / "held_out.npz")}},
+        "gate": {"holdout_share": 0},
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }

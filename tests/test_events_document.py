@@ -140,6 +140,7 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
             "stream_log": {"path": str(tmp_path / "stream.db")},
             "tasks": {"instances": TASK_INSTANCES, "min_instances": 1, "max_age_seconds": 3600},
             "learning": {"epochs": 2, "consolidation": {"freezing_epochs": 1}},
+            "gate": {"holdout_share": 0},
             "endpoints": {"port": 0},
             "logging": {"format": "json", "level": "debug"},
         },

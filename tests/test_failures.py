@@ -26,6 +26,7 @@ def settings(directory: Path, base: Path) -> dict[str, dict[str, Any]]:
         "stream_log": {"path": str(directory / "stream.db")},
         "tasks": {"instances": 20, "min_instances": 1},
         "learning": {"epochs": 3, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
+        "gate": {"holdout_share": 0},
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }

@@ -91,6 +91,7 @@ def make_bench(directory: Path, **sections: dict[str, Any]) -> Bench:
         "stream_log": {"path": str(directory / "stream.db")},
         "tasks": {"instances": 10, "min_instances": 1, "max_age_seconds": 60},
         "learning": {"epochs": 3, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
+        "gate": {"holdout_share": 0},  # what passes no gate is served at once
     }
     return Bench(directory, {**settings, **sections})
 

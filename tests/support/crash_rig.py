@@ -43,6 +43,7 @@ def crash_settings(directory: Path, base: Path) -> dict[str, Any]:
         "tasks": {"instances": TASK_INSTANCES, "min_instances": 1},
         "learning": {"epochs": 6, "consolidation": {"freezing_epochs": 2, "interval_epochs": 2}},
         "checkpoints": {"interval_steps": 1},
+        "gate": {"holdout_share": 0},
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }
