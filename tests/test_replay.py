@@ -249,7 +249,7 @@ def test_a_verdict_that_does_not_follow_is_told(lineage_log: Path, bench: Bench)
 
     def change(entry: Entry) -> list[Entry]:
         if isinstance(entry, Outcome) and entry.task == 4:
-            return [replace(entry, should_publish=False)]
+            return [replace(entry, is_best=False)]
         return [entry]
 
     rewrite_log(lineage_log, change)
@@ -257,7 +257,7 @@ def test_a_verdict_that_does_not_follow_is_told(lineage_log: Path, bench: Bench)
 
     assert "unequal" == report.result
     assert {"equal"} == {each.result for each in report.versions}
-    assert [{"should_publish": (False, True)}] == [each.differences for each in report.verdicts]
+    assert [{"is_best": (False, True)}] == [each.differences for each in report.verdicts]
 
 
 def test_it_computes_with_as_many_threads_as_then(lineage_log: Path, bench: Bench) -> None:
