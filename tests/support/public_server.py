@@ -8,17 +8,21 @@ from teacherd.daemon.endpoints import Endpoints, EndpointsConfig
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.public_files import PublicFiles
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.status_view import StatusView
 
 
 @contextmanager
 def serve_root(root: Path, **settings: object) -> Iterator[str]:
     """Serve until the end of the block; yields the address of the root."""
     config = EndpointsConfig(**{"port": 0, **settings})  # type: ignore[arg-type]  # given by name
+    board = StatusBoard(monotonic=lambda: 0.0)
+    view = StatusView(board=board, readiness=lambda: "ready", liveness_seconds=60, now=lambda: 0.0)
     endpoints = Endpoints(
         config,
         metrics=Metrics(),
-        board=StatusBoard(monotonic=lambda: 0.0),
+        board=board,
         readiness=lambda: "ready",
+        view=view,
         routes=PublicFiles(root).routes("/public"),
     )
     try:
