@@ -1,5 +1,6 @@
 """The intake thread: owns the source, turns records into instances, fills the task buffer."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -246,7 +247,9 @@ class Intake:
         """Return what the source deletes, asked again once a minute: somebody may change it."""
         if self._now() >= self._next_retention:
             self._next_retention = self._now() + _RETENTION_INTERVAL_SECONDS
-            self._retention = self._source.retention()
+            # It serves a warning only: whether the source answers, the next poll will tell.
+            with contextlib.suppress(SourceError):
+                self._retention = self._source.retention()
         return self._retention
 
     def _observe_buffer(self) -> None:

@@ -29,6 +29,7 @@ class FailingSource:
         self._log = log
         self.failures_before = 0
         self.failures_after = 0
+        self.kept: Retention | None = Retention()
         self.is_paused = False
         self.is_gone = False
         self.released: list[Mapping[Partition, int]] = []
@@ -92,8 +93,10 @@ class FailingSource:
         return self._log.lag()
 
     def retention(self) -> Retention:
-        """Pass on."""
-        return self._log.retention()
+        """Say what a test says, or fail."""
+        if self.kept is None:
+            raise SourceError("not authorised")
+        return self.kept
 
     def close(self) -> None:
         """Pass on."""
@@ -286,3 +289,20 @@ def test_lag_and_buffer_are_exported(make_setup: MakeSetup) -> None:
     assert 6.0 == setup.bench.value("consumer_lag_records", topic="instances", partition="0")
     assert 4.0 == setup.bench.value("buffer_records")
     assert {"instances/0": 6} == setup.bench.board.snapshot()["intake"]["lag"]
+
+
+def test_the_margin_until_deletion_is_told(make_setup: MakeSetup) -> None:
+    """By what the source keeps, asked again once a minute; where it does not say, by the last."""
+    setup = make_setup(instances=10)
+    setup.source.kept = Retention(seconds=1000.0)
+    setup.bench.append(feature_records(4))
+    for _ in range(2):
+        setup.turn(1)
+        setup.bench.clock.seconds += 50
+    in_buffer = setup.bench.value("retention_margin_seconds")
+    setup.source.kept = None
+    setup.turn(1)
+
+    assert 1000.0 == in_buffer
+    assert 1000.0 == setup.bench.value("retention_margin_seconds")
+    assert 0.0 == setup.bench.value("source_failures_total")
