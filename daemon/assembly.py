@@ -1,6 +1,5 @@
 """Builds the process's parts from the configuration and recovers what a crash left."""
 
-import functools
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.dead_letters import DeadLetter
 from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.source import Source
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
@@ -24,6 +24,7 @@ from teacherd.daemon.entries import Plan
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
+from teacherd.daemon.interruption import InterruptibleArchive, Interruption
 from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.load import Load
@@ -73,6 +74,7 @@ class Assembly:
         self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
+        self._interruption = Interruption(stop)
         self._observation: Observation
         self.intake: Intake
         self.learning: Learning
@@ -83,6 +85,9 @@ class Assembly:
 
         Args:
             lock: Of the state directory, if the process holds it already.
+
+        Raises:
+            StopRequestedError: The process was told to end meanwhile.
         """
         config = self._config
         device = prepare_device(config.process.device, config.process.num_threads)
@@ -101,6 +106,7 @@ class Assembly:
         source = open_source(config, lineage=state.journal.lineage.id)
         with source_problems():
             self._take_up(state, head, source, device)
+        self._interruption.end()
 
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""
@@ -131,9 +137,10 @@ class Assembly:
         self.intake = self._build_intake(source, decoder, buffer)
         core = self._build_core(state, head, device, settings, base)
         self.learning = self._build_learning(state, core, buffer)
+        archive = InterruptibleArchive(source, self._interruption)
         with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
-            gather_holdouts(core, state.journal.lineage, source, planned_decoder)
-            self._resume_unfinished(state, source, planned_decoder)
+            gather_holdouts(core, state.journal.lineage, archive, planned_decoder)
+            self._resume_unfinished(state, archive, planned_decoder)
 
     def _build_intake(self, source: Source, decoder: Decoder, buffer: TaskBuffer) -> Intake:
         return Intake(
@@ -189,7 +196,7 @@ class Assembly:
             lineage=lineage,
             load_version=lambda version: load_version(state, version, device=device),
             base=base,
-            on_progress=functools.partial(self._board.beat_again, "learning"),
+            on_progress=self._go_on,
         )
         for task, holdout in (state.newest.holdouts if state.newest else {}).items():
             if task in lineage.standing.holdouts:
@@ -251,16 +258,23 @@ class Assembly:
         lineage = state.journal.lineage
         current = lineage.versions[lineage.current or 0]
         observation.published(state.versions.load(current.version, current.sha256).manifest)
-        observation.teacher_measured(measurement.accuracy(head.network))
+        observation.teacher_measured(measurement.accuracy(head.network, on_batch=self._go_on))
         observation.standing(lineage)
         return observation
 
-    def _resume_unfinished(self, state: StateDirectory, source: Source, decoder: Decoder) -> None:
+    def _go_on(self) -> None:
+        """Show life, and end a start that is not wanted any more."""
+        self._board.beat_again("learning")
+        self._interruption.check()
+
+    def _resume_unfinished(
+        self, state: StateDirectory, archive: RecordArchive, decoder: Decoder
+    ) -> None:
         plan = state.journal.lineage.unfinished
         if plan is None:
             return
         try:
-            task = reread(plan, source, decoder)
+            task = reread(plan, archive, decoder)
         except RecordsChangedError as error:
             if self._config.on_lost_records == "stop":
                 raise

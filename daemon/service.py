@@ -21,6 +21,7 @@ from teacherd.daemon.endpoints import Endpoints, read_token
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.instances_endpoint import InstancesEndpoint
+from teacherd.daemon.interruption import StopRequestedError
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.page_routes import page_routes
@@ -158,7 +159,11 @@ class Service:
             stop=self._stop,
         )
         try:
-            assembly.start(lock)
+            try:
+                assembly.start(lock)
+            except StopRequestedError:
+                self._log.info("start_abandoned")
+                return
             self._metrics.reload_successful.set(1)
             self._start_thread("intake", assembly.intake.run)
             self._start_thread("learning", assembly.learning.run)

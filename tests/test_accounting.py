@@ -75,6 +75,19 @@ def test_a_rejected_record_without_dead_letter_is_lost() -> None:
     assert [(PARTITION, 3)] == account(ENTRIES, records={PARTITION: range(12)}, letters=[]).lost
 
 
+def test_a_partition_that_was_made_anew_begins_anew() -> None:
+    """A skip that runs backwards says so: the same offsets are other records now."""
+    entries = [
+        plan(1, 0, 5),
+        Outcome(task=1, result="accepted"),
+        Skip(topic="t", partition=0, start=5, end=0, reason="made anew"),
+        plan(2, 0, 3),
+    ]
+    found = account(entries, records={PARTITION: range(4)}, letters=[])
+
+    assert ([], [], {PARTITION: 3}) == (found.lost, found.twice, found.places)
+
+
 def test_a_record_of_two_plans_is_there_twice() -> None:
     """Also one that was learned and is a dead letter."""
     overlapping = [plan(1, 0, 5), plan(2, 4, 6)]

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +15,9 @@ from crash_rig import (
     crash_settings,
     make_rig,
 )
-from power_cut import PowerCut, RecordSyncs, copy_stream
+from power_cut import PowerCut, RecordSyncs, broken_promises, copy_stream
 
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
-from teacherd.daemon.checkpoint import CheckpointStore
-from teacherd.daemon.entries import Outcome
-from teacherd.daemon.errors import StateError
-from teacherd.daemon.lineage_log import LineageLog
-from teacherd.models.artifact import ArtifactError, load_artifact, version_folder
-from teacherd.models.current_pointer import read_current, served_folder
 
 NUM_TASKS = 2
 FAILPOINTS = [
@@ -97,37 +90,6 @@ def recover(digits_base_model: Path, tmp_path: Path) -> Recover:
             rig.close()
 
     return run
-
-
-def broken_promises(disk: Path, promised_log: bytes) -> list[str]:
-    """Return what a state of the disk lacks, or holds by halves under a name that is read."""
-    state, broken = disk / "state", []
-    log = state / "lineage.log"
-    if not (log.read_bytes() if log.exists() else b"").startswith(promised_log):
-        broken.append("an entry that had taken effect is gone")
-    if not log.exists():
-        return broken
-    checkpoints = state / "checkpoints"
-    for folder in sorted(checkpoints.glob("[0-9]*")):
-        try:
-            CheckpointStore(checkpoints, keep=3)._load(folder)
-        except StateError as error:
-            broken.append(str(error))
-    shutil.copy(log, disk / "copy.log")
-    try:
-        entries = LineageLog(disk / "copy.log", now=lambda: "").take_entries()
-    except StateError as error:
-        return [*broken, str(error)]
-    accepted = [each.entry.version for each in entries if isinstance(each.entry, Outcome)]
-    try:
-        for version in [0, *accepted]:
-            if entries and version is not None:
-                load_artifact(version_folder(state / "public", version))
-        if (state / "public" / "current").exists():
-            load_artifact(served_folder(state / "public", read_current(state / "public")))
-    except ArtifactError as error:
-        broken.append(str(error))
-    return broken
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from assemblies import feature_records, make_bench
 from crash_rig import (
     CrashRig,
     Findings,
@@ -27,6 +28,7 @@ from forked_daemon import ForkedDaemon
 
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.errors import ExitCode
+from teacherd.daemon.interruption import StopRequestedError
 
 NUM_TASKS = 3
 FAILPOINTS = [
@@ -193,6 +195,46 @@ def test_a_stop_inside_a_task_is_taken_up_where_it_was(
     assert decided(whole.outcomes())[0] == decided(broken.outcomes())[0]
     assert '"event": "task_resumed"' in broken.log_path.read_text()
     assert '"step": 0,' not in broken.log_path.read_text()
+
+
+def test_a_start_that_recovers_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """Recovery is given up between two batches, the log stays as it was, the next start does it."""
+    bench = make_bench(tmp_path)
+    bench.append(feature_records(10))
+    assembly = bench.assemble()
+    assembly.intake.tick()
+    assembly.learning.tick()
+    assembly.close()
+    before = bench.entries()
+    bench.stop.set()
+    with pytest.raises(StopRequestedError):
+        bench.assemble()
+
+    assert before == bench.entries()
+
+    bench.stop.clear()
+    again = bench.assemble()
+    while again.learning.is_busy:
+        again.learning.tick()
+    again.close()
+    assert ["accepted"] == [outcome.result for outcome in bench.outcomes()]
+
+
+def test_a_process_that_is_told_to_end_while_it_starts_ends_in_order(
+    make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """As soon as there is a handler for the signal, whatever the start is at."""
+    daemon = make_daemon(tmp_path)
+    daemon.start("plan.appended")
+    assert -signal.SIGKILL == daemon.wait()
+    num_before = daemon.log_path.read_text().count('"event": "listening"')
+    daemon.start()
+    daemon.wait_until(
+        lambda: daemon.log_path.read_text().count('"event": "listening"') > num_before
+    )
+
+    assert ExitCode.OK == daemon.terminate()
+    assert ExitCode.OK == daemon.run_until_tasks(1)
 
 
 def test_a_planned_task_is_finished_with_the_settings_that_it_was_planned_with(

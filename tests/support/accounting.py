@@ -47,7 +47,11 @@ def account(
     found: dict[Identity, list[str]] = {}
     places: dict[Partition, int] = {}
     for partition, offsets, fate in _stretches(entries):
-        places[partition] = max(places.get(partition, 0), offsets.stop)
+        places[partition] = offsets.stop
+        if offsets.stop < offsets.start:
+            # The partition was truncated or made anew: what comes there now is something else.
+            for gone in range(offsets.stop, offsets.start):
+                found.pop((partition, gone), None)
         for offset in offsets:
             found.setdefault((partition, offset), []).append(fate(offset))
     kept = set(letters)

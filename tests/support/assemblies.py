@@ -56,7 +56,11 @@ class Bench:
             now=self.clock,
             monotonic=self.clock,
         )
-        assembly.start()
+        try:
+            assembly.start()
+        except Exception:
+            assembly.close()
+            raise
         return assembly
 
     def append(self, records: list[NewRecord]) -> None:

@@ -22,9 +22,12 @@ from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord, Partition
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
+from teacherd.daemon.config import Config
+from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.durable import failpoints
 from teacherd.daemon.entries import Outcome
 from teacherd.daemon.errors import ExitCode
+from teacherd.daemon.replaying import replay_versions
 from teacherd.models.hot_teacher import HotTeacher
 
 TASK_INSTANCES = 30
@@ -118,12 +121,17 @@ def decided(outcomes: Sequence[Outcome]) -> list[tuple[int, str, int | None, str
 
 
 class CrashRig:
-    """Runs of the daemon over one state directory, most of them killed."""
+    """Runs of the daemon over one state directory, most of them killed.
+
+    Args:
+        num_tasks: What each run goes to; None is the end of the data.
+    """
 
     def __init__(
-        self, directory: Path, settings: dict[str, Any], stream: Stream, *, num_tasks: int
+        self, directory: Path, settings: dict[str, Any], stream: Stream, *, num_tasks: int | None
     ) -> None:
         self.daemon = ForkedDaemon(settings, directory)
+        self._settings = settings
         self._stream = stream
         self._num_tasks = num_tasks
         self._state = Path(settings["process"]["state_directory"])
@@ -155,6 +163,8 @@ class CrashRig:
     def run_under(self, *preparations: Preparation) -> int:
         """Run until all is learned or the run ends by itself; return its exit code."""
         self.daemon.start(None, *preparations)
+        if not preparations:
+            self.daemon.wait_until_started()
         while self.daemon.is_alive and not self._is_done():
             time.sleep(_POLL_SECONDS)
         code = self.daemon.terminate() if self.daemon.is_alive else self.daemon.wait()
@@ -163,11 +173,18 @@ class CrashRig:
 
     def finish(self) -> Findings:
         """Run to the end of the data and look."""
-        code = self.daemon.run_until_tasks(self._num_tasks)
+        code = self.run_under()
         if code != ExitCode.OK:
             self._wrong.append(f"ended with {code}")
         self._look_for_remains()
         return Findings(self._kills, self.accounts(), self.decided(), self._wrong)
+
+    def replay(self) -> str:
+        """Make every version again from the run's own log and records; `equal` is as it must be."""
+        config = parse(Config, self._settings, origin="test")
+        return replay_versions(
+            config, target=None, start=None, out=None, on_task=lambda _done, _all: None
+        ).result
 
     def decided(self) -> list[tuple[int, str, int | None, str | None]]:
         """Return what was decided about the data that the rig runs to."""
@@ -186,7 +203,14 @@ class CrashRig:
         self.daemon.close()
 
     def _is_done(self) -> bool:
-        return len(self.daemon.outcomes()) >= self._num_tasks
+        if self._num_tasks is not None:
+            return len(self.daemon.outcomes()) >= self._num_tasks
+        places = account(self.daemon.entries(), records={}, letters=[]).places
+        is_read = all(
+            places.get(partition, 0) > offsets[-1]
+            for partition, offsets in self._stream.records().items()
+        )
+        return is_read and len(self.daemon.outcomes()) == len(self.daemon.plans())
 
     def _version_facts(self, version: int) -> tuple[int, int] | None:
         try:

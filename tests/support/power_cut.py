@@ -17,7 +17,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from teacherd.daemon.checkpoint import CheckpointStore
 from teacherd.daemon.durable import failpoints
+from teacherd.daemon.entries import Outcome
+from teacherd.daemon.errors import StateError
+from teacherd.daemon.lineage_log import LineageLog
+from teacherd.models.artifact import ArtifactError, load_artifact, version_folder
+from teacherd.models.current_pointer import read_current, served_folder
 
 _Listing = Mapping[str, int]
 _FOLDERS, _FILES, _PINNED, _ACKNOWLEDGED = "folders", "files", "pinned", "acknowledged"
@@ -213,6 +219,39 @@ def _write(path: Path, data: bytes) -> None:
     draft = path.with_name(f".{path.name}")
     draft.write_bytes(data)
     draft.replace(path)
+
+
+def broken_promises(disk: Path, promised_log: bytes) -> list[str]:
+    """Return what a state of the disk lacks, or holds by halves under a name that is read."""
+    state, broken = disk / "state", []
+    log = state / "lineage.log"
+    if not (log.read_bytes() if log.exists() else b"").startswith(promised_log):
+        broken.append("an entry that had taken effect is gone")
+    if not log.exists():
+        return broken
+    checkpoints = state / "checkpoints"
+    for folder in sorted(checkpoints.glob("[0-9]*")):
+        try:
+            CheckpointStore(checkpoints, keep=3)._load(folder)
+        except StateError as error:
+            broken.append(str(error))
+    shutil.copy(log, disk / "copy.log")
+    try:
+        copy = LineageLog(disk / "copy.log", now=lambda: "")
+        copy.close()
+        entries = copy.take_entries()
+    except StateError as error:
+        return [*broken, str(error)]
+    accepted = [each.entry.version for each in entries if isinstance(each.entry, Outcome)]
+    try:
+        for version in [0, *accepted]:
+            if entries and version is not None:
+                load_artifact(version_folder(state / "public", version))
+        if (state / "public" / "current").exists():
+            load_artifact(served_folder(state / "public", read_current(state / "public")))
+    except ArtifactError as error:
+        broken.append(str(error))
+    return broken
 
 
 def copy_stream(source: Path, target: Path) -> None:
