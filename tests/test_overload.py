@@ -39,6 +39,7 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
             "buffer_bytes": BUFFER_BYTES,
         },
         "learning": {"epochs": 20, "min_epochs": 1, "batch_size": 50},
+        "gate": {"holdout_share": 0},
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }
