@@ -14,6 +14,7 @@ from teacherd.daemon.cli_support import (
     print_json,
     print_table,
     read_config,
+    require_terminal,
     say,
 )
 from teacherd.daemon.errors import ConfigurationError, ExitCode
@@ -100,9 +101,12 @@ def status(
     ] = None,
     *,
     as_json: JsonOption = False,
+    should_watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it, until Ctrl+C; needs a terminal.")
+    ] = False,
 ) -> None:
-    """Ask a running daemon how it is."""
-    from teacherd.daemon.status_client import describe, fetch_status
+    """Ask a running daemon how it is, and what is wrong with it."""
+    from teacherd.daemon.status_client import describe, fetch_history, fetch_status
 
     certificate_file = None
     if url is None:
@@ -110,6 +114,17 @@ def status(
         host = f"[{endpoints.host}]" if ":" in endpoints.host else endpoints.host
         url = f"{endpoints.scheme}://{host}:{endpoints.port}"
         certificate_file = endpoints.certificate_file
+    if should_watch:
+        from teacherd.daemon.status_screen import watch
+
+        watch(
+            lambda: (
+                fetch_status(url, certificate_file=certificate_file),
+                fetch_history(url, certificate_file=certificate_file),
+            ),
+            console=require_terminal("--watch", as_json=as_json),
+        )
+        return
     answer = fetch_status(url, certificate_file=certificate_file)
     if as_json:
         print_json(answer)

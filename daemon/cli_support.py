@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from teacherd.daemon.errors import UsageError
 from teacherd.daemon.wording import printable, word
 
 if TYPE_CHECKING:
@@ -93,6 +94,17 @@ def print_rendered(rendered: RenderableType) -> None:
         console.print(rendered)
     for line in capture.get().splitlines():
         sys.stdout.write(line.rstrip() + "\n")
+
+
+def require_terminal(option: str, *, as_json: bool) -> Console:
+    """Return the terminal that a live picture is drawn on.
+
+    Raises:
+        UsageError: The output goes elsewhere: escape sequences in a file help nobody.
+    """
+    if as_json or not sys.stdout.isatty():
+        raise UsageError(f"{option}: needs a terminal; without it the answer is printed once")
+    return Console(highlight=False)
 
 
 def _print_titled(title: str, table: Table) -> None:

@@ -13,6 +13,27 @@ from teacherd.daemon.wording import points, share, span
 Status = Mapping[str, Any]
 """What /status answers."""
 
+About = Literal[
+    "checkpoint",
+    "dead_letters",
+    "drift",
+    "forgetting",
+    "headroom",
+    "held",
+    "lag",
+    "loop",
+    "lost",
+    "mirror",
+    "paused",
+    "promotion",
+    "quarantined",
+    "reload",
+    "retention",
+    "source",
+    "stalled",
+    "state",
+]
+
 LAG_SECONDS = 3600
 CHECKPOINT_SECONDS = 900
 TEACHER_SECONDS = 86400
@@ -26,7 +47,7 @@ MARGIN_SECONDS = 21600
 class Symptom:
     """One thing that is wrong."""
 
-    about: str
+    about: About
     """Short and fixed, for programs; the alert that says the same has it as its label."""
     level: Literal["critical", "warning", "note"]
     """critical: somebody should look now. warning: today. note: good to know."""
@@ -155,17 +176,17 @@ def _check_letters(status: Status) -> Iterator[Symptom]:
 def _check_verdict(status: Status) -> Iterator[Symptom]:
     verdict = status.get("verdict", {})
     result = verdict.get("result")
-    words = {
+    words: dict[About, str] = {
         "held": "was not taken over",
         "quarantined": "was set aside, because its numbers were not finite",
         "lost": "was lost with its records",
     }
-    if result in words:
-        reasons = "; ".join(verdict.get("reasons", ()))
+    reasons = "; ".join(verdict.get("reasons", ()))
+    for about in (each for each in words if each == result):
         yield Symptom(
-            about=result,
+            about=about,
             level="warning",
-            says=f"Task {verdict.get('task')} {words[result]}"
+            says=f"Task {verdict.get('task')} {words[about]}"
             + (f": {reasons}." if reasons else "."),
             remedy="The version before is served on; `teacherd tasks list` shows what can be "
             "tried again.",
@@ -238,6 +259,17 @@ def _check_reload(status: Status) -> Iterator[Symptom]:
         )
 
 
+def _check_mirrors(status: Status) -> Iterator[Symptom]:
+    for name, mirror in status.get("mirrors", {}).items():
+        if mirror.get("error"):
+            yield Symptom(
+                about="mirror",
+                level="warning",
+                says=f"The mirror {name} is not up to date: {mirror['error']}.",
+                remedy="Who loads from it is served an older teacher; it is tried again.",
+            )
+
+
 _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_state,
     _check_loops,
@@ -250,5 +282,6 @@ _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_promotion,
     _check_checkpoint,
     _check_letters,
+    _check_mirrors,
     _check_reload,
 )

@@ -16,7 +16,13 @@ from teacherd.daemon.sample_series import SampleSeries
 _NUM_TASKS = 300
 _NUM_HAPPENINGS = 100
 _NO_HAPPENINGS = ("open", "config", "runtime", "plan", "outcome", "publish")
-_SETS = {"teacher": "accuracy.", "student": "student_accuracy.", "forgetting": "forgetting."}
+_SETS = {
+    "teacher": "accuracy.",
+    "student": "student_accuracy.",
+    "forgetting": "forgetting.",
+    "holdouts": "holdout.",
+}
+"""What a row says by name of evaluation set or holdout, and how such figures begin."""
 
 
 class History:
@@ -66,6 +72,7 @@ class History:
             "head": plan.head if plan else None,
             "result": outcome.result,
             "reasons": list(outcome.reasons),
+            "gate": outcome.gate,
             "version": outcome.version,
             "published_at": None,
             "outer_ratio": outcome.figures.get("outer_ratio"),

@@ -233,6 +233,7 @@ class Intake:
             positions={f"{t}/{n}": at for (t, n), at in positions.items()},
             lag={f"{topic}/{number}": lag.records for (topic, number), lag in lags.items()},
             oldest_timestamp_ms=oldest,
+            stalled=[f"{t}/{n}" for (t, n), lag in lags.items() if lag.is_stalled],
             is_paused=self._buffer.is_full,
         )
         self._observe_buffer()

@@ -5,12 +5,16 @@ Base units, no ids in labels; docs/metrics.md says what each means to an operato
 
 from collections.abc import Iterable
 from importlib.metadata import version
+from typing import get_args, get_type_hints
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from teacherd.consumers.instance import REASONS
+from teacherd.daemon.entries import Outcome
 
 PARTITION = ("topic", "partition")
 _TASK_BUCKETS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
@@ -31,6 +35,19 @@ class Metrics:
         self._declare_learning()
         self._declare_quality()
         self._declare_publishing()
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Export what has few and fixed labels from the start.
+
+        Prometheus sees no increase in a series that begins with its first event: an alert on it
+        would miss just the first one.
+        """
+        for reason in REASONS:
+            self.records_rejected.labels(reason)
+            self.dead_letters.labels(reason)
+        for outcome in get_args(get_type_hints(Outcome)["result"]):
+            self.tasks.labels(outcome)
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""

@@ -25,28 +25,44 @@ def fetch_status(url: str, *, certificate_file: str | None = None) -> dict[str, 
         UsageError: It is no address.
         UnavailableError: No daemon answers there.
     """
+    return _fetch(url, "status", certificate_file)
+
+
+def fetch_history(url: str, *, certificate_file: str | None = None) -> dict[str, Any]:
+    """Return what /history answers; arguments and errors as for `fetch_status`."""
+    return _fetch(url, "history", certificate_file)
+
+
+def _fetch(url: str, name: str, certificate_file: str | None) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url: {url!r}: must begin with http:// or https://")
     try:
         with urllib.request.urlopen(  # noqa: S310 (scheme checked above)
-            f"{url.rstrip('/')}/status",
+            f"{url.rstrip('/')}/{name}",
             timeout=_TIMEOUT_SECONDS,
             context=_trust(certificate_file) if url.startswith("https://") else None,
         ) as got:
-            status = json.load(got)
+            answer = json.load(got)
     except urllib.error.HTTPError as error:
         with error:
             raise _nobody(url, error.reason) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _nobody(url, getattr(error, "reason", error)) from error
-    if not isinstance(status, dict):
-        raise _nobody(url, "the answer is no status")
-    return status
+    if not isinstance(answer, dict):
+        raise _nobody(url, f"the answer is no {name}")
+    return answer
 
 
 def describe(status: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return sections as rows of dotted name and value in words; what is empty is left out."""
-    rows = [("state", word(status.get("state")))]
+    """Return rows of name and value in words: what is wrong, then the sections by dotted name.
+
+    What is empty is left out.
+    """
+    rows = [("state", word(status.get("state"))), ("in short", word(status.get("headline")))]
+    rows += [
+        (each["level"], word(f"{each['says']} {each['remedy']}".strip()))
+        for each in status.get("problems", ())
+    ]
     for section, values in status.items():
         if isinstance(values, Mapping):
             rows += [(f"{section}.{name}", word(each, name=name)) for name, each in values.items()]

@@ -18,6 +18,7 @@ WELL: dict[str, Any] = {
     "load": {"headroom_ratio": 1.0, "retention_margin_seconds": 21600.0},
     "verdict": {"task": 5, "result": "accepted", "reasons": [], "at": "2026-01-02T00:00:01Z"},
     "drift": {"adwin": {"statistic": 0.1, "threshold": 0.3, "alarms": 1, "last_alarm_task": 2}},
+    "mirrors": {"s3": {"version": 3}},
     "config": {"reload_refused": None},
     "ages": {
         "lag_seconds": 3600.0,
@@ -62,6 +63,7 @@ def test_a_daemon_that_is_well_gives_nothing_to_say() -> None:
         ("forgetting", "critical", {"learning": {"forgetting": {"a": 0.061}}}, "6.1 points"),
         ("drift", "warning", {"drift": {"kswin": {"last_alarm_task": 5}}}, "kswin"),
         ("checkpoint", "warning", {"ages": {"checkpoint_age_seconds": 1000.0}}, "17 minutes"),
+        ("mirror", "warning", {"mirrors": {"s3": {"error": "no route"}}}, "no route"),
         ("reload", "warning", {"config": {"reload_refused": "epochs"}}, "epochs"),
     ],
 )

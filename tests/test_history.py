@@ -35,6 +35,8 @@ def test_a_task_is_told_by_plan_outcome_and_publish() -> None:
         "accuracy.plain": 0.9,
         "student_accuracy.plain": 0.8,
         "forgetting.plain": 0.02,
+        "holdout.base": 0.7,
+        "holdout.1": 0.6,
         "outer_ratio": 0.3,
         "retain": 0.5,
     }
@@ -55,12 +57,14 @@ def test_a_task_is_told_by_plan_outcome_and_publish() -> None:
             "head": 0,
             "result": "accepted",
             "reasons": ["a"],
+            "gate": "ungated",
             "version": 1,
             "published_at": "2026-01-01T00:00:02Z",
             "outer_ratio": 0.3,
             "teacher": {"plain": 0.9},
             "student": {"plain": 0.8},
             "forgetting": {"plain": 0.02},
+            "holdouts": {"base": 0.7, "1": 0.6},
         }
     ] == history.snapshot()["tasks"]
 

@@ -95,3 +95,12 @@ def test_two_daemons_in_a_process_do_not_share_metrics() -> None:
 
     assert 7 == one.registry.get_sample_value("teacherd_teacher_version")
     assert 0 == other.registry.get_sample_value("teacherd_teacher_version")
+
+
+def test_the_first_event_of_a_kind_is_an_increase() -> None:
+    """A series that begins with 1 has not increased, for Prometheus: it must be there with 0."""
+    registry = Metrics().registry
+
+    assert 0 == registry.get_sample_value("teacherd_tasks_total", {"outcome": "held"})
+    for name in ("dead_letters_total", "records_rejected_total"):
+        assert 0 == registry.get_sample_value(f"teacherd_{name}", {"reason": "malformed"})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from teacherd.daemon.errors import ExitCode, UnavailableError, UsageError
-from teacherd.daemon.status_client import describe, fetch_status
+from teacherd.daemon.status_client import describe, fetch_history, fetch_status
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
@@ -17,6 +17,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
         """Answer /ok with a status, /list and /junk with something else, /mute with nothing."""
         body = {
             "/ok/status": b'{"state": "ready"}',
+            "/ok/history": b'{"tasks": []}',
             "/list/status": b"[]",
             "/junk/status": b"<html>",
         }.get(self.path)
@@ -45,6 +46,11 @@ def server() -> Iterator[str]:
 def test_the_answer_is_the_status(server: str, path: str) -> None:
     """A slash at the end of the address does no harm."""
     assert {"state": "ready"} == fetch_status(f"{server}{path}")
+
+
+def test_the_history_is_asked_for_in_the_same_way(server: str) -> None:
+    """It has an address of its own."""
+    assert {"tasks": []} == fetch_history(f"{server}/ok")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,8 @@ def test_a_status_is_worded_in_rows() -> None:
     """Sections become dotted names; numbers are short, what is empty is left out."""
     status = {
         "state": "ready",
+        "headline": "All is well.",
+        "problems": [{"about": "lag", "level": "warning", "says": "It lags.", "remedy": "Wait."}],
         "teacher": {"version": 3, "accuracy": {"old": 0.912345}, "reasons": ["a", "b"]},
         "intake": {"is_paused": False, "oldest_timestamp_ms": 1_000},
         "checkpoint": {"task": None, "figures": {}},
@@ -88,6 +96,8 @@ def test_a_status_is_worded_in_rows() -> None:
 
     assert [
         ("state", "ready"),
+        ("in short", "All is well."),
+        ("warning", "It lags. Wait."),
         ("teacher.version", "3"),
         ("teacher.accuracy", "old 0.9123"),
         ("teacher.reasons", "a, b"),

@@ -4,6 +4,7 @@ import { element, show } from "./elements.js";
 import { clock, count, MISSING, percent } from "./format.js";
 
 const NUM_MATRIX_ROWS = 25;
+const NUM_HOLDOUTS = 10;
 const NUM_TASKS = 30;
 const NUM_HAPPENINGS = 20;
 const FULL_COLOUR_AT = 0.1; // as much below the best before is as red as it gets
@@ -11,11 +12,12 @@ const FULL_COLOUR_AT = 0.1; // as much below the best before is as red as it get
 export function drawMatrix(history, status) {
   const base = status.learning?.base_accuracy ?? {};
   const rows = history.tasks
-    .filter((each) => each.version != null && Object.keys(each.teacher).length)
-    .map(({ version, teacher }) => ({ version, accuracy: teacher }));
-  const names = [...new Set([...Object.keys(base), ...rows.flatMap((each) => Object.keys(each.accuracy))])];
+    .filter((each) => each.version != null)
+    .map(({ version, teacher, holdouts }) => ({ version, accuracy: { ...teacher, ...named(holdouts) } }))
+    .filter((each) => Object.keys(each.accuracy).length);
+  const names = columns(base, rows);
   if (!names.length) {
-    show("matrix", element("p", { class: "none" }, "No evaluation.sets are configured."));
+    show("matrix", element("p", { class: "none" }, "Nothing is measured: no evaluation.sets, no gate."));
     return;
   }
   if (Object.keys(base).length) rows.unshift({ version: 0, accuracy: base });
@@ -28,6 +30,21 @@ export function drawMatrix(history, status) {
   show("matrix", element("table", { class: "matrix" },
     element("thead", {}, head), element("tbody", {}, ...cells.slice(-NUM_MATRIX_ROWS))));
   colourCells();
+}
+
+// Holdouts of the gate by what was held out: of the base model's data, or of a task.
+function named(holdouts) {
+  return Object.fromEntries(Object.entries(holdouts).map(([name, value]) =>
+    [name === "base" ? "held out: base" : `held out: task ${name}`, value]));
+}
+
+// Evaluation sets first, then the newest holdouts in the order of their tasks.
+function columns(base, rows) {
+  const all = [...new Set([...Object.keys(base), ...rows.flatMap((each) => Object.keys(each.accuracy))])];
+  const isTask = (name) => name.startsWith("held out: task ");
+  const number = (name) => Number(name.split(" ").at(-1));
+  const tasks = all.filter(isTask).sort((one, other) => number(one) - number(other));
+  return [...all.filter((name) => !isTask(name)), ...tasks.slice(-NUM_HOLDOUTS)];
 }
 
 function matrixCell(name, version, value, best) {
@@ -72,7 +89,7 @@ function taskRow(row, sets, { head, current }) {
     cell("task", row.task),
     cell("closed", clock(row.at)),
     cell("instances", count(row.instances)),
-    cell("verdict", row.result, `result ${row.result}`),
+    cell("verdict", row.gate === "ungated" ? row.result : `${row.result} (${row.gate})`, `result ${row.result}`),
     version,
     ...sets.map((name) => cell(name, row.teacher[name] == null ? "" : percent(row.teacher[name]))),
     cell("reasons", row.reasons.join("; "), "whole"));

@@ -1,0 +1,200 @@
+"""The real Prometheus on real daemons: values, every query of the dashboard, and alerts."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from base_models import digits
+from daemon_process import DaemonProcess
+from programs import find_program
+from prometheus_server import HASTE, PrometheusServer, hasten
+
+from teacherd.consumers.producing import NPY, build_record, encode_npy
+from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+
+INSTALL = "apt-get install -y --no-install-recommends prometheus"
+DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards" / "teacherd.json"
+TASK_INSTANCES = 40
+NUM_TASKS = 3
+NEVER_FOR_A_DAEMON_THAT_IS_WELL = {
+    "TeacherdDown",
+    "TeacherdForgetting",
+    "TeacherdTaskHeld",
+    "TeacherdTaskQuarantined",
+    "TeacherdNonFiniteLoss",
+    "TeacherdRetentionMargin",
+    "TeacherdDeadLetters",
+    "TeacherdReloadRefused",
+}
+"""Those about time may fire when it is shortened two hundred times on a busy machine."""
+
+
+def start_daemon(directory: Path, base: Path, **sections: dict[str, Any]) -> DaemonProcess:
+    """Start a small daemon on digits."""
+    directory.mkdir()
+    data = digits()
+    np.savez(directory / "plain.npz", inputs=data.inputs[-200:], labels=data.labels[-200:])
+    settings: dict[str, dict[str, Any]] = {
+        "model": {"base": str(base)},
+        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
+        "stream_log": {"path": str(directory / "stream.db")},
+        "tasks": {"instances": TASK_INSTANCES, "min_instances": 1, "max_age_seconds": 3600},
+        "learning": {"epochs": 4, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
+        "evaluation": {"sets": {"plain": str(directory / "plain.npz")}},
+        "endpoints": {"port": 0},
+        "logging": {"format": "json"},
+    }
+    return DaemonProcess(directory, settings | sections).start()
+
+
+def append(daemon: DaemonProcess, start: int, end: int, *, shift: int = 0) -> None:
+    """Append digits start to end, whose labels are wrong by a shift."""
+    data = digits()
+    log = StreamLog(StreamLogConfig(path=str(daemon.directory / "stream.db")))
+    log.append(
+        build_record(
+            encode_npy(data.inputs[place]),
+            content_type=NPY,
+            label=int(data.labels[place] + shift) % 10,
+        )
+        for place in range(start, end)
+    )
+    log.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A daemon that has learned and is well, and the Prometheus that watches it."""
+
+    daemon: DaemonProcess
+    prometheus: PrometheusServer
+
+    @property
+    def instance(self) -> str:
+        """Its name in Prometheus."""
+        return f"127.0.0.1:{self.daemon.port}"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, digits_base_model: Path) -> Iterator[Watched]:
+    """Watch a daemon from its start until some tasks are learned."""
+    import os  # noqa: PLC0415 (beside its one use)
+
+    program = find_program("prometheus", INSTALL, environment=os.environ)
+    directory = tmp_path_factory.mktemp("watched")
+    with closing(start_daemon(directory / "daemon", digits_base_model)) as daemon:
+        targets = [f"127.0.0.1:{daemon.port}"]
+        with closing(PrometheusServer(program, directory / "prometheus", targets)) as prometheus:
+            prometheus.wait_until(prometheus.is_ready)
+            prometheus.wait_until(lambda: prometheus.value("teacherd_teacher_version") == 0)
+            append(daemon, 0, NUM_TASKS * TASK_INSTANCES)
+            daemon.wait_for_tasks(NUM_TASKS)
+            learned = "teacherd_teacher_version"
+            prometheus.wait_until(lambda: prometheus.value(learned) == NUM_TASKS)
+            yield Watched(daemon, prometheus)
+
+
+def test_prometheus_has_the_values_of_the_daemon(watched: Watched) -> None:
+    """What /status says and what Prometheus answers are the same figures."""
+    status, prometheus = watched.daemon.status(), watched.prometheus
+    learned = {"topic": "instances", "partition": "0"}
+
+    assert status["lineage"]["current"] == prometheus.value("teacherd_teacher_version")
+    assert NUM_TASKS == prometheus.value('teacherd_tasks_total{outcome="accepted"}')
+    assert 0 == prometheus.value('teacherd_tasks_total{outcome="held"}')
+    (consumed,) = prometheus.query("teacherd_records_consumed_total")
+    assert learned.items() <= consumed["metric"].items()
+    assert NUM_TASKS * TASK_INSTANCES == float(consumed["value"][1])
+    accuracy = prometheus.value('teacherd_accuracy_ratio{split="plain", model="teacher"}')
+    assert pytest.approx(status["learning"]["teacher_accuracy"]["plain"]) == accuracy
+    forgetting = prometheus.value("instance:teacherd_forgetting_ratio:max")
+    assert pytest.approx(status["learning"]["forgetting"]["plain"]) == forgetting
+
+
+def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
+    """No panel is empty once the daemon has learned; Grafana's variables filled in as it would."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+
+    def empty() -> list[str]:
+        return [query for query in queries if not watched.prometheus.query(filled(query))]
+
+    watched.prometheus.wait_until(lambda: not empty())
+
+    assert len(queries) > 25
+
+
+def filled(query: str) -> str:
+    """Return a query of the dashboard as Grafana sends it."""
+    return query.replace("$instance", ".*").replace("$__rate_interval", "5m")
+
+
+def test_no_alert_fires_for_a_daemon_that_is_well(watched: Watched) -> None:
+    """It has learned, and waits for more."""
+    firing = watched.prometheus.firing(watched.instance)
+
+    assert set() == firing & NEVER_FOR_A_DAEMON_THAT_IS_WELL
+
+
+def test_faults_fire_their_alerts(
+    tmp_path: Path, digits_base_model: Path, requires_program: Callable[[str, str], Path]
+) -> None:
+    """Forgetting, then a task that hangs on without a checkpoint while records wait, then a crash.
+
+    The rules are the shipped ones; only their spans of time are divided.
+    """
+    program = requires_program("prometheus", INSTALL)
+    learning = {
+        "epochs": 10,
+        "consolidation": {"kind": "none"},
+        "optimizer": {"learning_rate": 0.02},
+        "distillation": {"label_share": 1.0, "dust_weight": 0.0},
+    }
+    checkpoints = {"interval_seconds": 3600.0}
+    daemon = start_daemon(
+        tmp_path / "ill", digits_base_model, learning=learning, checkpoints=checkpoints
+    )
+    instance = f"127.0.0.1:{daemon.port}"
+    prometheus = PrometheusServer(program, tmp_path / "prometheus", [instance])
+
+    def fires(name: str) -> Callable[[], bool]:
+        return lambda: name in prometheus.firing(instance)
+
+    with closing(daemon), closing(prometheus):
+        prometheus.wait_until(prometheus.is_ready)
+        append(daemon, 0, 2 * TASK_INSTANCES, shift=1)
+        daemon.wait_for_tasks(2)
+        prometheus.wait_until(fires("TeacherdForgetting"))
+
+        assert "forgetting" in [each["about"] for each in daemon.status()["problems"]]
+
+        learn_for_ever(daemon)
+        # Learning may wait for a task already, and takes new settings over between two.
+        append(daemon, 0, 2 * TASK_INSTANCES)
+        prometheus.wait_until(fires("TeacherdCheckpointOld"))
+        prometheus.wait_until(fires("TeacherdLagGrowing"))
+        daemon.kill()
+        prometheus.wait_until(fires("TeacherdDown"))
+
+
+def learn_for_ever(daemon: DaemonProcess) -> None:
+    """Give the next task more epochs than the test has time for."""
+    settings = yaml.safe_load(daemon.config_path.read_text(encoding="utf-8"))
+    settings["learning"]["epochs"] = 1_000_000
+    daemon.config_path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_until(lambda: bool(daemon.events("reloaded")))
+
+
+def test_only_spans_of_time_are_hastened() -> None:
+    """Shares, counts and what compares with 0 stay as they are shipped."""
+    assert f"x[9000ms] > {3600 / HASTE}" == hasten("x[30m] > 3600")
+    assert "x[3000ms] < 3.0" == hasten("x[1m] < 120")
+    assert "max by (a) (x) > 0.05 and y == 0" == hasten("max by (a) (x) > 0.05 and y == 0")
