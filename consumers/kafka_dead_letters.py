@@ -34,37 +34,47 @@ _SETTINGS = {"cleanup.policy": "delete", "retention.ms": "-1"}
 class KafkaDeadLetters:
     """The dead letters' contract on partition 0 of the topic `<input>.dlq`.
 
-    The topic is made if it is not there. A letter's number is one more than its offset there. To
+    `make_topic` makes it where it is not there. A letter's number is one more than its offset. To
     requeue leaves a mark in the same transaction that puts the record back, so that each goes back
     exactly once.
 
     Args:
-        keep_large: Keeps, durably, a letter that the topic refuses for its size.
+        keep_large: Keeps, durably, a letter that the topic refuses for its size; None lets `add`
+            fail.
 
-    Raises:
-        SourceRefusedError: The topic cannot be made, or the settings do not let us in.
-        SourceError: No broker answers.
     """
 
-    def __init__(self, config: KafkaConfig, *, keep_large: Callable[[DeadLetter], None]) -> None:
+    def __init__(
+        self, config: KafkaConfig, *, keep_large: Callable[[DeadLetter], None] | None = None
+    ) -> None:
         self._config = config
         self._keep_large = keep_large
         self._partition = Partition(config.dead_letter_topic, 0)
-        with opening_errors(config.bootstrap_servers):
-            ensure_topic(config, config.dead_letter_topic, _SETTINGS)
         self._producer: Any = None
+
+    def make_topic(self) -> None:
+        """Make the topic if it is not there, so that a start finds out whether it can be had.
+
+        Raises:
+            SourceRefusedError: It cannot be made, or the settings do not let us in.
+            SourceError: No broker answers.
+        """
+        with opening_errors(self._config.bootstrap_servers):
+            ensure_topic(self._config, self._config.dead_letter_topic, _SETTINGS)
 
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep them durably; a letter may come twice if that fails in the middle."""
         with source_errors("writing dead letters"):
             if self._producer is None:
-                self._producer = open_producer(self._config)
+                # One batch for each: where a batch is too large for the topic, only that letter is.
+                self._producer = open_producer(self._config, batch_size=0)
             sent = [(letter, self._send(letter)) for letter in letters]
-            self._producer.flush(_SEND_SECONDS)
             for letter, future in sent:
                 try:
                     future.get(_SEND_SECONDS)
                 except (MessageSizeTooLargeError, RecordListTooLargeError):
+                    if self._keep_large is None:
+                        raise
                     self._keep_large(letter)
 
     def list(self, limit: int, *, after: int = 0) -> Sequence[KeptLetter]:
@@ -150,6 +160,8 @@ class KafkaDeadLetters:
         with source_errors("reading dead letters"):
             consumer = open_consumer(self._config)
             try:
+                if not consumer.partitions_for_topic(self._partition.topic):
+                    return
                 (partition,) = theirs([self._partition])
                 start = consumer.beginning_offsets([partition])[partition]
                 end = consumer.end_offsets([partition])[partition]

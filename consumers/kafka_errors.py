@@ -56,7 +56,10 @@ def opening_errors(servers: str) -> Iterator[None]:
     except (KafkaConfigurationError, ValueError, TypeError, AssertionError) as error:
         raise SourceRefusedError("extra", f"kafka-python will not have it: {error}") from error
     except (KafkaError, OSError) as error:
-        raise SourceError(f"Kafka at {servers} does not answer: {word(error)}") from error
+        # The client tries again after a refused password, too, and only logs what was wrong.
+        raise SourceError(
+            f"Kafka at {servers} does not answer, or does not let us in: {word(error)}"
+        ) from error
 
 
 def word(error: Exception) -> str:

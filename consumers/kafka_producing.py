@@ -1,6 +1,6 @@
 """Clients that write: producers that are sure when they say so, and topics that are not there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer
@@ -41,14 +41,20 @@ def require_known(options: Iterable[str]) -> None:
         raise ValueError(f"its clients have no {', '.join(sorted(unknown))}")
 
 
-def ensure_topic(config: KafkaConfig, name: str, settings: dict[str, str]) -> bool:
-    """Make a topic of one partition unless it is there; return whether it was made."""
+def ensure_topic(
+    config: KafkaConfig, name: str, settings: Mapping[str, str], *, num_partitions: int = 1
+) -> bool:
+    """Make a topic unless it is there; return whether it was made."""
     options = client_options(config, KafkaAdminClient.DEFAULT_CONFIG)
     admin = make_client(KafkaAdminClient, options)
     try:
         if name in admin.list_topics():
             return False
-        topic = {"num_partitions": 1, "replication_factor": -1, "configs": settings}
+        topic = {
+            "num_partitions": num_partitions,
+            "replication_factor": -1,
+            "configs": dict(settings),
+        }
         admin.create_topics({name: topic}, wait_for_metadata=True)
         return True
     except TopicAlreadyExistsError:

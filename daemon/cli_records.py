@@ -1,7 +1,7 @@
 """Verbs about records: produce, dead-letters, demo."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ from teacherd.daemon.cli_support import (
     say,
 )
 from teacherd.daemon.errors import UsageError
+
+if TYPE_CHECKING:
+    from teacherd.daemon.config import Config
 
 # Imports of torch and numpy stand inside the verbs: see cli_service.
 
@@ -44,16 +47,32 @@ def produce(
     data_root: Annotated[Path, typer.Option(help="Where torchvision data sets lie.")] = Path(
         "data"
     ),
+    to: Annotated[
+        str | None, typer.Option(help="kafka://host:port/topic; the configured source without.")
+    ] = None,
+    keys: Annotated[
+        Literal["none", "label", "number"],
+        typer.Option(help="What records carry as key, which chooses the partition."),
+    ] = "none",
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="The partition that takes all of them.")
+    ] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Make the topic with so many, if it is not there.")
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Append labelled instances to the stream log; durable when it returns."""
+    """Append labelled instances to the configured source, or elsewhere; durable when it returns."""
     from teacherd.daemon.production import Production, produce_dataset
+    from teacherd.daemon.source_opening import open_appender
 
-    settings = read_config(config, assignments)
+    settings = _with_target(read_config(config, assignments), to, partitions)
+    if partition is not None and settings.source != "kafka":
+        raise UsageError("--partition: a stream log has only one; leave it out")
     with progress_bar("records") as bar:
         report = produce_dataset(
-            settings.stream_log,
+            lambda: open_appender(settings, partition=partition),
             Production(
                 dataset=dataset,
                 data_root=data_root,
@@ -61,16 +80,35 @@ def produce(
                 limit=limit,
                 payload=payload,
                 shuffle_seed=shuffle_seed,
+                keys=keys,
             ),
             on_progress=bar.update,
         )
     if as_json:
         print_json(report)
     else:
-        say(
-            f"{report['records']} records appended to {settings.stream_log.path}, "
-            f"the last at offset {report['last_offset']}"
+        is_kafka = settings.source == "kafka"
+        target = settings.kafka.topic if is_kafka else settings.stream_log.path
+        ends = report["last_offsets"] if is_kafka else report["last_offset"]
+        say(f"{report['records']} records appended to {target}, the last at offset {ends}")
+
+
+def _with_target(settings: "Config", to: str | None, partitions: int | None) -> "Config":
+    """Return the settings with the topic that `--to` names, which is made if that is asked."""
+    from dataclasses import replace
+
+    from teacherd.daemon.kafka_address import topic_at
+    from teacherd.daemon.source_opening import make_topic
+
+    if to is not None:
+        settings = replace(
+            settings, source="kafka", kafka=topic_at(to, settings.kafka, option="--to")
         )
+    if partitions is not None:
+        if settings.source != "kafka":
+            raise UsageError("--partitions: a stream log has only one; leave it out")
+        make_topic(settings.kafka, num_partitions=partitions)
+    return settings
 
 
 @dead_letters_app.command("list")
@@ -85,8 +123,7 @@ def dead_letters_list(
     """List refused records that wait, with origin and reason; payloads are not shown."""
     from teacherd.daemon.dead_letter_listing import list_letters
 
-    stream_log = read_config(config, assignments).stream_log
-    rows = list_letters(stream_log, limit=limit, after=after)
+    rows = list_letters(read_config(config, assignments), limit=limit, after=after)
     if as_json:
         print_json(rows)
         return
@@ -115,8 +152,8 @@ def dead_letters_requeue(
 
     if bool(numbers) == all_of_them:
         raise UsageError("name either the numbers that `dead-letters list` shows, or --all")
-    stream_log = read_config(config, assignments).stream_log
-    num_requeued = requeue_letters(stream_log, None if all_of_them else numbers)
+    settings = read_config(config, assignments)
+    num_requeued = requeue_letters(settings, None if all_of_them else numbers)
     if as_json:
         print_json({"requeued": num_requeued})
     else:

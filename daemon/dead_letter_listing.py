@@ -6,18 +6,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from teacherd.consumers.dead_letters import DeadLetters
 from teacherd.consumers.source import SourceError
-from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.stream_log_file import StreamLogError
+from teacherd.daemon.config import Config
 from teacherd.daemon.errors import UnavailableError, UsageError
+from teacherd.daemon.source_opening import source_problems
 
 
-def list_letters(config: StreamLogConfig, *, limit: int, after: int) -> list[dict[str, Any]]:
+def list_letters(config: Config, *, limit: int, after: int) -> list[dict[str, Any]]:
     """Return the records that wait for a decision, oldest first, without their payloads.
 
     Raises:
         UsageError: There is no stream log.
+        ConfigurationError: Kafka does not let us in.
         UnavailableError: It cannot be read.
     """
     with _open(config) as letters:
@@ -36,11 +39,12 @@ def list_letters(config: StreamLogConfig, *, limit: int, after: int) -> list[dic
         ]
 
 
-def requeue_letters(config: StreamLogConfig, numbers: Sequence[int] | None) -> int:
+def requeue_letters(config: Config, numbers: Sequence[int] | None) -> int:
     """Append refused records to the topic again; None means all that wait.
 
     Raises:
         UsageError: There is no stream log.
+        ConfigurationError: Kafka does not let us in.
         UnavailableError: It cannot be written.
     """
     with _open(config) as letters:
@@ -52,12 +56,20 @@ def _moment(timestamp_ms: int) -> str:
 
 
 @contextmanager
-def _open(config: StreamLogConfig) -> Iterator[StreamLogDeadLetters]:
-    if not Path(config.path).exists():
-        raise UsageError(f"stream_log.path: {config.path} is not there; name the daemon's")
-    try:
-        with closing(StreamLogDeadLetters(config)) as letters:
+def _open(config: Config) -> Iterator[DeadLetters]:
+    if config.source == "kafka":
+        # Takes a third of a second to import, and the stream log needs none of it.
+        from teacherd.consumers.kafka_dead_letters import KafkaDeadLetters  # noqa: PLC0415
+
+        with source_problems(), closing(KafkaDeadLetters(config.kafka)) as letters:
             yield letters
+        return
+    path = config.stream_log.path
+    if not Path(path).exists():
+        raise UsageError(f"stream_log.path: {path} is not there; name the daemon's")
+    try:
+        with closing(StreamLogDeadLetters(config.stream_log)) as kept:
+            yield kept
     except StreamLogError as error:
         raise UsageError(str(error)) from error
     except SourceError as error:

@@ -1,7 +1,7 @@
 """What `teacherd doctor` looks at: libraries, device, directories, base model, port."""
 
-import importlib.util
 import os
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +12,10 @@ import torch
 from teacherd.daemon.config import Config
 from teacherd.daemon.device import find_device
 from teacherd.daemon.endpoints import bind
-from teacherd.daemon.errors import ConfigurationError, TemporaryError
+from teacherd.daemon.errors import ConfigurationError, TemporaryError, UnavailableError
 from teacherd.daemon.opening import load_base
+from teacherd.daemon.record_archive_opening import open_archive
+from teacherd.daemon.source_opening import has_fast_checksums, source_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def examine(config: Config) -> list[Finding]:
         _crc32c(),
         _base(config),
         _directory("state directory", Path(config.process.state_directory)),
-        _stream_log(Path(config.stream_log.path)),
+        _kafka(config) if config.source == "kafka" else _stream_log(Path(config.stream_log.path)),
         _port(config),
     ]
 
@@ -60,7 +62,7 @@ def _device(config: Config) -> Finding:
 
 
 def _crc32c() -> Finding:
-    if importlib.util.find_spec("crc32c") is None:
+    if not has_fast_checksums():
         return Finding(
             "missing", "crc32c", "kafka-python without it reads about 5 MB/s: pip install crc32c"
         )
@@ -92,6 +94,19 @@ def _stream_log(path: Path) -> Finding:
     if not path.absolute().parent.is_dir():
         return Finding("missing", "stream log", f"{path}: its directory must exist; make it")
     return _directory("stream log", path.parent)
+
+
+def _kafka(config: Config) -> Finding:
+    subject, servers = "Kafka", config.kafka.bootstrap_servers
+    try:
+        with source_problems(), closing(open_archive(config)) as archive:
+            num_partitions = len(archive.earliest())
+    except (ConfigurationError, UnavailableError) as error:
+        return Finding("missing", subject, str(error))
+    topic = config.kafka.topic
+    if num_partitions == 0:
+        return Finding("missing", subject, f"{servers} has no topic {topic}; make it")
+    return Finding("ok", subject, f"{topic} at {servers}, partitions: {num_partitions}")
 
 
 def _port(config: Config) -> Finding:

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from teacherd.consumers.appender import Appender
 from teacherd.consumers.decoding import DecodingConfig
-from teacherd.consumers.record import NewRecord
 from teacherd.consumers.source import SourceError
 from teacherd.daemon.errors import Problem, TeacherdError
 from teacherd.daemon.metrics import Metrics
@@ -29,21 +28,6 @@ _MAX_REQUESTS = 8
 _BODY_SECONDS = 30.0
 """A client that sends more slowly must not keep a place for ever."""
 _RETRY_SECONDS = "1"
-
-
-class Appender(Protocol):
-    """Where records go: the stream log or Kafka."""
-
-    def append(self, records: Iterable[NewRecord]) -> object:
-        """Append all of them, durably before it returns.
-
-        Raises:
-            SourceError: They were not taken, or nobody knows; the caller may send them again.
-            ValueError: They can never be taken.
-        """
-
-    def close(self) -> None:
-        """Give back files and connections."""
 
 
 class _TooLargeError(Exception):

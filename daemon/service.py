@@ -26,7 +26,7 @@ from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.page_routes import page_routes
 from teacherd.daemon.public_files import PublicFiles
-from teacherd.daemon.source_opening import open_stream
+from teacherd.daemon.source_opening import open_appender
 from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
@@ -118,7 +118,7 @@ class Service:
         if not config.endpoints.accept_instances:
             return []
         endpoint = InstancesEndpoint(
-            open_appender=lambda: open_stream(config.stream_log),
+            open_appender=lambda: open_appender(config),
             token=read_token(config.endpoints),
             max_request_bytes=config.endpoints.max_request_bytes,
             limits=config.decoding,

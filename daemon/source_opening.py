@@ -1,9 +1,14 @@
 """Opens the configured source and its dead letters; words refusals as problems of the settings."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
+from teacherd.consumers.appender import Appender
 from teacherd.consumers.dead_letters import DeadLetter, DeadLetters
+from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.source import Source, SourceError, SourceRefusedError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
@@ -24,8 +29,15 @@ def open_source(config: Config, *, lineage: str) -> Source:
     # Takes a third of a second to import, and the stream log needs none of it.
     from teacherd.consumers.kafka_source import KafkaSource  # noqa: PLC0415
 
+    if not has_fast_checksums():
+        structlog.get_logger().warning("crc32c_missing", hint="pip install crc32c")
     with source_problems():
         return KafkaSource(config.kafka, lineage=lineage)
+
+
+def has_fast_checksums() -> bool:
+    """Tell whether kafka-python finds a checksum in C: without it, it reads about 5 MB/s."""
+    return importlib.util.find_spec("crc32c") is not None
 
 
 def open_dead_letters(config: Config, *, keep_large: Callable[[DeadLetter], None]) -> DeadLetters:
@@ -44,7 +56,28 @@ def open_dead_letters(config: Config, *, keep_large: Callable[[DeadLetter], None
             return StreamLogDeadLetters(config.stream_log)
         from teacherd.consumers.kafka_dead_letters import KafkaDeadLetters  # noqa: PLC0415 (as above)
 
-        return KafkaDeadLetters(config.kafka, keep_large=keep_large)
+        letters = KafkaDeadLetters(config.kafka, keep_large=keep_large)
+        letters.make_topic()
+        return letters
+
+
+def open_appender(config: Config, *, partition: int | None = None) -> Appender:
+    """Open the way in for producers.
+
+    Args:
+        config: The whole of it.
+        partition: Of a topic, where all records go; None lets keys decide.
+
+    Raises:
+        ConfigurationError: It cannot be used as it is configured.
+        UnavailableError: It does not answer for now.
+    """
+    if config.source == "stream_log":
+        return open_stream(config.stream_log)
+    from teacherd.consumers.kafka_appender import KafkaAppender  # noqa: PLC0415 (as above)
+
+    with source_problems():
+        return KafkaAppender(config.kafka, partition=partition)
 
 
 def open_stream(config: StreamLogConfig) -> StreamLog:
@@ -60,6 +93,20 @@ def open_stream(config: StreamLogConfig) -> StreamLog:
         raise ConfigurationError([Problem("stream_log.path", str(error))]) from error
     except SourceError as error:
         raise UnavailableError(str(error)) from error
+
+
+def make_topic(config: KafkaConfig, *, num_partitions: int) -> bool:
+    """Make the topic unless it is there; return whether it was made.
+
+    Raises:
+        ConfigurationError: It cannot be made as it is configured.
+        UnavailableError: No broker answers.
+    """
+    from teacherd.consumers.kafka_errors import opening_errors  # noqa: PLC0415 (as above)
+    from teacherd.consumers.kafka_producing import ensure_topic  # noqa: PLC0415 (as above)
+
+    with source_problems(), opening_errors(config.bootstrap_servers):
+        return ensure_topic(config, config.topic, {}, num_partitions=num_partitions)
 
 
 @contextmanager

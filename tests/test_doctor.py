@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from base_models import untrained_base
+from kafka_service import KafkaService
 
+from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
 from teacherd.daemon.doctor import Finding, examine
@@ -108,3 +110,16 @@ def test_a_host_that_is_none_is_told(config: Config) -> None:
     finding = find(replace(config, endpoints=EndpointsConfig(host="no host")), "port")
 
     assert "missing" == finding.state
+
+
+def test_kafka_is_looked_at_where_it_is_the_source(kafka: KafkaService, config: Config) -> None:
+    """In place of the stream log: brokers, topic, number of partitions."""
+    topic = kafka.create_topic(partitions=3)
+    settings = KafkaConfig(bootstrap_servers=kafka.bootstrap, topic=topic)
+    with_kafka = replace(config, source="kafka", kafka=settings)
+    found = find(with_kafka, "Kafka")
+    without = find(replace(with_kafka, kafka=replace(settings, topic="nothing")), "Kafka")
+
+    assert ("ok", f"{topic} at {kafka.bootstrap}, partitions: 3") == (found.state, found.detail)
+    assert "missing" == without.state
+    assert "has no topic nothing" in without.detail

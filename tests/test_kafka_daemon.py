@@ -1,11 +1,15 @@
 """The daemon on a real topic, from its records to the versions, and what goes wrong meanwhile."""
 
+import random
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forked_daemon import ForkedDaemon
+from kafka import KafkaProducer
 from kafka_daemon import assert_each_once, feature_values, kafka_settings
 from kafka_service import KafkaService
 
@@ -51,3 +55,218 @@ def test_a_topic_is_learned_and_taken_up_again(
     assert [10] * 5 == [plan.num_instances for plan in plans]
     assert [15] == [at for plan in plans for closed in plan.ranges for at in closed.rejected]
     assert_each_once(plans, {0: offsets})
+
+
+def test_another_state_directory_on_the_same_group_is_refused(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """With the code that no supervisor restarts on; the first daemon goes on."""
+    topic = kafka.create_topic()
+    offsets = kafka.produce(topic, feature_values(10))
+    first = make_daemon(tmp_path / "first", topic)
+    first.start()
+    first.wait_until(lambda: len(first.outcomes()) == 1)
+    second = make_daemon(tmp_path / "second", topic)
+    second.start()
+
+    assert ExitCode.CONFIGURATION == second.wait()
+    assert "kafka.group" in second.log_path.read_text()
+    assert "take_over" in second.log_path.read_text()
+
+    offsets += kafka.produce(topic, feature_values(10, seed=1))
+    first.wait_until(lambda: len(first.outcomes()) == 2)
+
+    assert ExitCode.OK == first.terminate()
+    assert_each_once(first.plans(), {0: offsets})
+
+
+def test_a_daemon_that_was_taken_over_from_stops(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """At its next commit, with the code that no supervisor restarts on."""
+    topic = kafka.create_topic()
+    kafka.produce(topic, feature_values(10))
+    first = make_daemon(tmp_path / "first", topic)
+    first.start()
+    first.wait_until(lambda: len(first.outcomes()) == 1)
+    second = make_daemon(tmp_path / "second", topic, kafka={"take_over": True})
+    second.start()
+    second.wait_until_started()
+    kafka.produce(topic, feature_values(10, seed=1))
+
+    assert ExitCode.CONFIGURATION == first.wait()
+    second.wait_until(lambda: len(second.outcomes()) >= 1)
+    assert ExitCode.OK == second.terminate()
+
+
+def test_a_standby_takes_over_after_a_kill(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """It waits for the state directory, and goes on where the lineage log ends."""
+    topic = kafka.create_topic()
+    offsets = kafka.produce(topic, feature_values(15))
+    first = make_daemon(tmp_path, topic)
+    standby = make_daemon(tmp_path, topic)
+    first.start()
+    first.wait_until(lambda: len(first.outcomes()) == 1)
+    standby.start(is_standby=True)
+    standby.wait_until(lambda: "standby" in standby.log_path.read_text())
+    first.kill()
+    offsets += kafka.produce(topic, feature_values(15, seed=1))
+    standby.wait_until(lambda: len(standby.outcomes()) == 3)
+
+    assert ExitCode.OK == standby.terminate()
+    assert_each_once(standby.plans(), {0: offsets})
+
+
+def test_aborted_transactions_are_never_learned(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """Committed ones are, each record once, and the gaps lie inside the ranges."""
+    topic = kafka.create_topic()
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic)
+    producer.init_transactions()
+    kept: list[int] = []
+    for number in range(8):
+        producer.begin_transaction()
+        sent = [
+            producer.send(topic, record.value, headers=list(record.headers), partition=0)
+            for record in feature_values(5, seed=number)
+        ]
+        producer.flush()
+        if number % 2:
+            producer.abort_transaction()
+        else:
+            producer.commit_transaction()
+            kept += [each.get(30).offset for each in sent]
+    producer.close()
+    daemon = make_daemon(tmp_path, topic)
+
+    assert ExitCode.OK == daemon.run_until_tasks(2)
+    plans = daemon.plans()
+    assert 20 == sum(plan.num_instances for plan in plans)
+    assert_each_once(plans, {0: kept})
+
+
+def test_no_kill_loses_or_repeats_a_record(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """Twenty kills at random moments of learning, from three partitions."""
+    topic = kafka.create_topic(partitions=3)
+    produced = {number: list[int]() for number in range(3)}
+    daemon = make_daemon(tmp_path, topic)
+    rng = random.Random(7)
+    for kill in range(20):
+        number = kill % 3
+        produced[number] += kafka.produce(topic, feature_values(9, seed=kill), partition=number)
+        daemon.start()
+        if kill % 4:
+            daemon.wait_until_started()
+        time.sleep(rng.uniform(0.0, 0.4))
+        daemon.kill()
+
+    assert ExitCode.OK == daemon.run_until_tasks(18)
+    plans = daemon.plans()
+    assert 18 == len(plans)
+    assert_each_once(plans, produced)
+    assert 18 == sum(outcome.result == "accepted" for outcome in daemon.outcomes())
+
+
+def test_partitions_that_come_while_running_are_learned(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """From their first record, also where new lineages begin at the end."""
+    topic = kafka.create_topic()
+    daemon = make_daemon(tmp_path, topic, kafka={"start_at": "latest"})
+    daemon.start()
+    daemon.wait_until_started()
+    produced = {0: kafka.produce(topic, feature_values(10))}
+    daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
+    kafka.add_partitions(topic, 3)
+    for number in (1, 2):
+        produced[number] = kafka.produce(topic, feature_values(10), partition=number)
+    daemon.wait_until(lambda: len(daemon.outcomes()) == 3)
+
+    assert ExitCode.OK == daemon.terminate()
+    assert_each_once(daemon.plans(), produced)
+
+
+def test_partitions_of_unequal_rates_are_all_learned(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """Eight partitions, each with twice the records of the one before; event times in no order."""
+    topic = kafka.create_topic(partitions=8)
+    produced = {}
+    for number in range(8):
+        records = [
+            record._replace(headers=(*record.headers, ("event-time", b"%d" % (1000 - at % 7))))
+            for at, record in enumerate(feature_values(2**number, seed=number))
+        ]
+        kind = (None, "gzip", "lz4", "zstd")[number % 4]
+        produced[number] = kafka.produce(topic, records, partition=number, compression_type=kind)
+    daemon = make_daemon(tmp_path, topic, tasks={"instances": 51})
+
+    assert ExitCode.OK == daemon.run_until_tasks(5)
+    plans = daemon.plans()
+    assert 255 == sum(plan.num_instances for plan in plans)
+    assert_each_once(plans, produced)
+
+
+def test_records_at_and_over_the_limits_go_where_they_belong(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """At the limit it is learned, above it is a dead letter; what the topic refuses is kept."""
+    topic = kafka.create_topic()
+    kafka.create_named(f"{topic}.dlq", configs={"max.message.bytes": "3000"})
+    records = feature_values(10)
+    size = len(records[0].value)
+    too_long = records[0]._replace(value=b"x" * (size + 1))
+    far_too_long = records[0]._replace(value=b"y" * 5000)
+    offsets = kafka.produce(topic, [too_long, far_too_long, *records])
+    daemon = make_daemon(tmp_path, topic, decoding={"max_record_bytes": size})
+
+    assert ExitCode.OK == daemon.run_until_tasks(1)
+    (plan,) = daemon.plans()
+    assert (10, (0, 1)) == (plan.num_instances, plan.ranges[0].rejected)
+    assert_each_once([plan], {0: offsets})
+    (kept,) = (tmp_path / "state" / "dead-letters").iterdir()
+    assert kept.read_bytes().endswith(b"\n" + b"y" * 5000)
+    assert f"{topic}-0-1.letter" == kept.name
+    assert 1 == kafka.ends(f"{topic}.dlq")[0]
+
+
+@pytest.mark.parametrize("on_lost", ["stop", "continue"])
+def test_records_that_vanish_while_running_are_told(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path, on_lost: str
+) -> None:
+    """The task that fills ends before the gap, a skip entry names it, and learning goes on."""
+    topic = kafka.create_topic()
+    offsets = kafka.produce(topic, feature_values(14))
+    tasks = {"instances": 10, "max_records": 14}
+    daemon = make_daemon(tmp_path, topic, kafka={"on_lost_records": on_lost}, tasks=tasks)
+    daemon.start()
+    daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
+    # Four wait in the buffer; what comes now is deleted before it can be read: the daemon sleeps.
+    kafka.delete_records(topic, 0, below=14)
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
+    daemon.send(signal.SIGSTOP)
+    time.sleep(1.0)  # the broker answers the open fetch after half a second at the latest
+    sent = [
+        producer.send(topic, record.value, headers=list(record.headers), partition=0)
+        for record in feature_values(20, seed=1)
+    ]
+    later = [each.get(30).offset for each in sent]
+    producer.close()
+    kafka.delete_records(topic, 0, below=20)
+    daemon.send(signal.SIGCONT)
+    if on_lost == "stop":
+        assert ExitCode.UNAVAILABLE == daemon.wait()
+        assert "offsets [14, 20) are gone: retention" in daemon.log_path.read_text()
+        return
+    daemon.wait_until(lambda: len(daemon.outcomes()) == 3)
+
+    assert ExitCode.OK == daemon.terminate()
+    assert [(14, 20)] == [(skip.start, skip.end) for skip in daemon.skips()]
+    plans = daemon.plans()
+    assert ["count", "gap", "count"] == [plan.cause for plan in plans]
+    assert_each_once(plans, {0: [*offsets, *[at for at in later if 20 <= at < 30]]})

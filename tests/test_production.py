@@ -11,6 +11,7 @@ from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.errors import ConfigurationError, UsageError
 from teacherd.daemon.production import Production, produce_dataset
+from teacherd.daemon.source_opening import open_stream
 
 CLASSES = ("cat", "dog", "owl")
 NUM_INSTANCES = 30
@@ -46,7 +47,9 @@ def production(tmp_path: Path, inputs: np.ndarray) -> Production:
 
 def produce(config: StreamLogConfig, production: Production) -> dict[str, int]:
     """Produce without looking at the progress."""
-    return produce_dataset(config, production, on_progress=lambda _done, _total: None)
+    return produce_dataset(
+        lambda: open_stream(config), production, on_progress=lambda _done, _total: None
+    )
 
 
 def levels_and_labels(config: StreamLogConfig) -> list[tuple[int, str]]:
@@ -113,7 +116,7 @@ def test_a_rate_is_kept_evenly(
     """Ten times a second or once per record, each when it is due and not before."""
     clock, seen = Clock(), []
     produce_dataset(
-        config,
+        lambda: open_stream(config),
         replace(production, rate=rate),
         on_progress=lambda done, total: seen.append((clock.now() - 100.0, done, total)),
         now=clock.now,
@@ -128,7 +131,12 @@ def test_a_rate_is_kept_evenly(
 def test_without_a_rate_nothing_waits(config: StreamLogConfig, production: Production) -> None:
     """As fast as the log takes them."""
     slept: list[float] = []
-    produce_dataset(config, production, on_progress=lambda _done, _total: None, sleep=slept.append)
+    produce_dataset(
+        lambda: open_stream(config),
+        production,
+        on_progress=lambda _done, _total: None,
+        sleep=slept.append,
+    )
 
     assert [] == slept
 
