@@ -10,9 +10,10 @@ import numpy.typing as npt
 from teacherd.consumers.instance import Array
 from teacherd.consumers.record import OffsetRange, Partition
 
-Cause = Literal["count", "load", "capacity", "age", "drain", "gap"]
+Cause = Literal["count", "load", "capacity", "age", "drain", "gap", "drift"]
 """Why a task ends where it does: enough instances, as many as it had grown to, a full buffer, time,
-at a request, or because the records that should follow are gone."""
+at a request, because the records that should follow are gone, or because what arrives has drifted.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

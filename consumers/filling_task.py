@@ -120,6 +120,10 @@ class FillingTask:
         self.cause = cause
         self._settle()
 
+    def instances_from(self, start: int) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Return copies of inputs and labels from the start-th on, in the order of arrival."""
+        return self._inputs[start : self.num_instances].copy(), _column(self._labels)[start:]
+
     def ends(self) -> dict[Partition, int]:
         """Return for each partition the offset after its last record."""
         return {partition: part.end for partition, part in self._ranges.items()}

@@ -7,9 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from teacherd.consumers.buffered_task import BufferedTask, Cause
 from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.filling_task import FillingTask, TaskLimits
+from teacherd.consumers.instance import Array
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
 
@@ -203,6 +207,24 @@ class TaskBuffer:
         """Wait until a task should be cut; return why, or None if none should be yet."""
         with self._changed:
             return self._changed.wait_for(self._due, timeout_seconds)
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether what waits is enough for a task that ends before it is complete."""
+        with self._changed:
+            return bool(self._tasks) and (
+                self._tasks[0].num_instances >= self._config.min_instances
+            )
+
+    def peek(self, start: int) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Return inputs and labels of the oldest task's instances from the start-th on, as copies.
+
+        They are in the order of arrival.
+        """
+        with self._changed:
+            if not self._tasks:
+                return np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int64)
+            return self._tasks[0].instances_from(start)
 
     def cut(self, cause: Cause) -> BufferedTask:
         """Hand over the oldest task: a complete one as it is, else all that waits.

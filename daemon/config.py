@@ -14,6 +14,7 @@ from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.task_buffer import TaskBufferConfig
 from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config_parsing import overlay_assignments, overlay_environment, parse
+from teacherd.daemon.drift_config import DriftConfig
 from teacherd.daemon.endpoints import EndpointsConfig
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import EvaluationConfig
@@ -72,6 +73,8 @@ class DecidingConfig:
     """Off where a log does not say: lineages of 0.1.0 had none."""
     base_holdout_sha256: str | None = None
     """Of the instances taken from gate.base_holdout."""
+    drift: DriftConfig = field(default_factory=DriftConfig.off)
+    """Off where a log does not say: lineages of 0.1.0 had no detectors."""
 
     def to_entry(self) -> dict[str, Any]:
         """Return them as the log's JSON gives them back."""
@@ -103,6 +106,7 @@ class Config:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     tasks: TaskBufferConfig = field(default_factory=TaskBufferConfig)
     learning: LearnerConfig = field(default_factory=LearnerConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -119,7 +123,9 @@ class Config:
     @property
     def deciding(self) -> "DecidingConfig":
         """The part that decides weights."""
-        return DecidingConfig(learning=self.learning, decoding=self.decoding, gate=self.gate)
+        return DecidingConfig(
+            learning=self.learning, decoding=self.decoding, gate=self.gate, drift=self.drift
+        )
 
 
 def load_config(

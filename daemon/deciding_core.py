@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.instance import Array
 from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deliberation import Deliberation, Ruling
+from teacherd.daemon.drift_reader import DriftReader
 from teacherd.daemon.entries import Arrivals, ClosedRange, Outcome, Plan, Rollback
 from teacherd.daemon.gate import Evidence
 from teacherd.daemon.holdout_split import Instances, build_holdout, hold_out, split
@@ -153,6 +157,7 @@ class DecidingCore:
         self._learner.begin(
             Task(number=plan.task, inputs=learned.inputs, labels=learned.labels), schedule
         )
+        self.drift.read(plan.task, learned, self._learner.before)
         self._running = _InProgress(
             plan=plan,
             newest_event_ms=int(learned.event_times_ms.max()),
@@ -225,6 +230,7 @@ class DecidingCore:
             self.holdouts.remember(outcome.version or 0, running.answers)
         elif running is not None:
             self._learner.discard()
+        self.drift.forget()
         if outcome.head_returns:
             self._move_head(self._lineage.current or 0)
         self._forget()
@@ -239,6 +245,17 @@ class DecidingCore:
         """Forget the task in progress as if it had never begun; it may be begun anew."""
         self._learner.discard()
         self._running = None
+
+    def judge(self, inputs: Array, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which instances the head gets right, between two tasks."""
+        return evaluate(
+            self._learner.teacher,
+            inputs,
+            labels,
+            preprocessing=self._template.design.preprocessing,
+            device=self._device,
+            on_batch=self._on_progress,
+        ).correct
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state inside a task; resume by `begin` and `load_state_dict`."""
@@ -313,7 +330,7 @@ class DecidingCore:
     def _arrivals(self, plan: Plan, learned: Instances) -> Arrivals:
         """Measure on what nobody has learned yet: the head, and who is on probation."""
         num = len(learned.labels)
-        arrivals = Arrivals(num=num, wrong=round(self._learner.outer_share * num))
+        arrivals = Arrivals(num=num, wrong=int((~self._learner.before.correct).sum()))
         probation = self._lineage.standing.probation
         if probation is None or plan.task != self._lineage.num_tasks:
             return arrivals
@@ -360,6 +377,12 @@ class DecidingCore:
         self._settings = settings
         is_named = self._base is not None and self._base.sha256 == settings.base_holdout_sha256
         self.holdouts.put_base(self._base.holdout if self._base and is_named else None)
+        self.drift = DriftReader(
+            settings.drift,
+            history=self._lineage.drift,
+            embedder=self._measurement.embedder,
+            on_progress=self._on_progress,
+        )
         self._learner = Learner(
             settings.learning,
             teacher=teacher,

@@ -60,7 +60,7 @@ class Plan:
     """A task, decided: what is learned, from which head, how."""
 
     task: int
-    cause: Literal["count", "load", "capacity", "age", "drain", "gap"]
+    cause: Literal["count", "load", "capacity", "age", "drain", "gap", "drift"]
     """Why it was cut just here."""
     head: int
     """Version that the task starts from."""
@@ -116,6 +116,21 @@ class Arrivals:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """What the drift detectors saw of a task, with the head of its plan; no weight needs it."""
+
+    num_instances: int
+    errors: str
+    """One bit per instance in the order of identities, set where the head was wrong; base64."""
+    classes: tuple[int, ...]
+    """Instances by class of their label."""
+    sketch: tuple[float, ...] = ()
+    """Where their embeddings lie, by daemon/input_sketch.py; empty if inputs were not watched."""
+    scale: float = 0.0
+    """Distance of embeddings that the sketch took as its unit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What became of a plan.
 
@@ -152,6 +167,10 @@ class Outcome:
     """Held by a command or a failed probation, before it was learned to its end and judged."""
     rolls_back_to: int | None = None
     """Version whose weights are to be served again, because the served one failed its probation."""
+    observed: Observed | None = None
+    """None where nothing was watched, and for a task that was observed before."""
+    alarms: tuple[str, ...] = ()
+    """The drift detectors that this task alarmed: error, outer, inputs, labels."""
     kind: Literal["outcome"] = "outcome"
 
 

@@ -33,6 +33,7 @@ from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import PublicationMode, VersionStore
 from teacherd.daemon.quarantine import Quarantine
+from teacherd.daemon.quick_look import QuickLook
 from teacherd.daemon.recovery import closed_range, planned_range, record_skip
 from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import Manifest
@@ -112,6 +113,7 @@ class Learning:
         self._read_records = read_records
         self._buffer = buffer
         self._load = load
+        self._look = QuickLook(core, buffer=buffer, history=journal.lineage.drift)
         self._observation = observation
         self._release = release
         self._monotonic = monotonic
@@ -165,6 +167,8 @@ class Learning:
             for lost in self._buffer.take_skips():
                 record_skip(self._journal, lost.offsets, lost.reason)
             cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
+            if cause is None and self._look.finds_drift():
+                cause = "drift"
             if cause is not None and not self._stop.is_set():
                 age_seconds = self._buffer.oldest_age_seconds
                 task = self._buffer.cut(cause)
@@ -182,6 +186,7 @@ class Learning:
             self._journal.record_settings(settings.to_entry())
             self._checkpointing.config = new.checkpoints
             self._core.configure(settings)
+            self._look.reset()
             self._schedule = new.deciding.learning.schedule(self._schedule.seed)
 
     def _plan(self, task: BufferedTask) -> Plan:
@@ -194,7 +199,8 @@ class Learning:
             head=lineage.head,
             seed=self._schedule.seed,
             epochs=self._choose_epochs(task),
-            learning_rate=self._schedule.learning_rate,
+            learning_rate=self._schedule.learning_rate
+            * self._core.drift.learning_rate_factor(task.cause),
             num_instances=len(task.labels) - sum(len(closed.held_out) for closed in ranges),
             ranges=tuple(ranges),
             holdouts=self._core.holdouts_for(number),
@@ -293,11 +299,13 @@ class Learning:
     def _close(self, outcome: Outcome, manifest: Manifest | None = None) -> None:
         """Make the outcome durable, then everything that follows from it."""
         running = self._task
+        outcome = self._core.drift.add_to(outcome)
         self._journal.record(outcome)
         if manifest is not None and outcome.should_publish:
             probation = self._core.settings.gate.probation_tasks
             self._journal.record(Publish(version=manifest.version, probation_tasks=probation))
         self._core.close(outcome)
+        self._look.reset()
         self._running = None
         self._checkpoint()
         if manifest is not None and outcome.should_publish:

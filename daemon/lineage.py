@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from teacherd.consumers.record import Partition
+from teacherd.daemon.drift_history import DriftHistory
 from teacherd.daemon.entries import (
     ClosedRange,
     Config,
@@ -61,7 +62,7 @@ class Lineage:
     due_rollback: the version to be served again, but a crash came before its rollback entry.
     standing: what the gate remembers.
     set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
-    after those that a restore has taken back.
+    after those that a restore has taken back. drift: what the detectors go by.
     """
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Lineage:
         self.unpublished: int | None = None
         self.due_rollback: int | None = None
         self.standing = Standing()
+        self.drift = DriftHistory()
 
     @property
     def id(self) -> str:
@@ -178,6 +180,7 @@ class Lineage:
         self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
         self.standing.close(outcome, is_newest=plan.task == self.num_tasks)
         self.unfinished = None
+        self.drift.apply(outcome)
 
     def _apply_publish(self, publish: Publish) -> None:
         version = publish.version

@@ -1,4 +1,4 @@
-"""Measures networks on the evaluation sets, against version 0."""
+"""Measures networks on the evaluation sets, against version 0, and inputs by version 0's eyes."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,15 +6,19 @@ import torch
 from torch import nn
 
 from teacherd.daemon.evaluation_sets import EvaluationSet
-from teacherd.models.evaluation import evaluate
+from teacherd.models.embedding import Embedder
+from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.preprocessing import Preprocessing
+
+_EMBEDDED_AT_ONCE = 256
+"""No setting: the last bits depend on it, and the lineage log holds what comes of embeddings."""
 
 
 class Measurement:
     """Accuracy of a network on each evaluation set; version 0's is measured once.
 
     Args:
-        base: Version 0; not kept.
+        base: Version 0; kept for `embedder`.
     """
 
     def __init__(
@@ -31,11 +35,22 @@ class Measurement:
         self._device = device
         self._batch_size = batch_size
         self.base = self.accuracy(base)
+        self.embedder = Embedder(
+            base, preprocessing=preprocessing, device=device, batch_size=_EMBEDDED_AT_ONCE
+        )
+        """Embeds inputs as version 0 does, whatever the teacher has become."""
 
     def accuracy(
         self, network: nn.Module, *, on_batch: Callable[[], None] = lambda: None
     ) -> Mapping[str, float]:
-        """Return the accuracy, 0 to 1, by name of the set.
+        """Return the accuracy, 0 to 1, by name of the set; arguments as `measure`."""
+        measured = self.measure(network, on_batch=on_batch)
+        return {name: evaluation.accuracy for name, evaluation in measured.items()}
+
+    def measure(
+        self, network: nn.Module, *, on_batch: Callable[[], None] = lambda: None
+    ) -> Mapping[str, Evaluation]:
+        """Return how a network does, by name of the set.
 
         Args:
             network: Lies on the device.
@@ -50,6 +65,6 @@ class Measurement:
                 device=self._device,
                 batch_size=self._batch_size,
                 on_batch=on_batch,
-            ).accuracy
+            )
             for each in self._sets
         }

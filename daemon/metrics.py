@@ -34,6 +34,7 @@ class Metrics:
         self._declare_tasks()
         self._declare_learning()
         self._declare_quality()
+        self._declare_drift()
         self._declare_publishing()
         self._begin_at_zero()
 
@@ -176,6 +177,19 @@ class Metrics:
         )
         self.outer = gauge(
             "outer_ratio", "Share of the last task that the teacher got wrong before learning it."
+        )
+
+    def _declare_drift(self) -> None:
+        gauge, detector = self._gauge, ["detector"]
+        self.drift_score = gauge("drift_score", "The detector's statistic.", detector)
+        self.drift_threshold = gauge("drift_threshold", "Above it there is an alarm.", detector)
+        self.drift_detected = self._counter(
+            "drift_detected_total", "Tasks that alarmed the detector.", detector
+        )
+        self.drift_last_alarm = gauge(
+            "drift_last_alarm_timestamp_seconds",
+            "Event time of the newest instance of the last task that alarmed the detector.",
+            detector,
         )
 
     def _declare_publishing(self) -> None:

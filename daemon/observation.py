@@ -9,6 +9,7 @@ import torch
 
 from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.checkpoint import Checkpoint
+from teacherd.daemon.drift_observation import DriftObservation
 from teacherd.daemon.entries import Outcome, Plan, Retry
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
@@ -40,6 +41,7 @@ class Observation:
         self._now = now
         self._base_accuracy = base_accuracy
         self._served: Manifest | None = None
+        self._drift = DriftObservation(metrics)
         self._learning: dict[str, Any] = {}
         self._log = structlog.get_logger()
         for name, value in base_accuracy.items():
@@ -139,6 +141,7 @@ class Observation:
         if outcome.result in ("accepted", "held"):
             self._metrics.promotions.labels(outcome.result).inc()
         self._metrics.task_duration.observe(seconds)
+        self._drift.task_closed(outcome)
         self._metrics.task_progress.set(0)
         verdict = {
             "task": plan.task,
@@ -177,6 +180,7 @@ class Observation:
                 "places": {f"{t}/{number}": at for (t, number), at in lineage.places.items()},
             },
             "learning": dict(self._learning),
+            "drift": self._drift.status(lineage.drift),
             "task": {"number": None, "steps_done": 0, "steps": 0, "oldest_timestamp_ms": None},
         }
 

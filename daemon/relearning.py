@@ -48,6 +48,7 @@ class Relearning:
     Args:
         lineage: As the entries so far make it.
         head: The version that the first task starts from.
+        base: Version 0.
         kept: The lineage's own versions, to compare with.
         made: Where those go that are made again.
         archive: Gives the planned records once more.
@@ -60,6 +61,7 @@ class Relearning:
         *,
         lineage: Lineage,
         head: LoadedTeacher,
+        base: LoadedTeacher,
         kept: VersionStore,
         made: VersionStore,
         archive: RecordArchive,
@@ -73,7 +75,7 @@ class Relearning:
         # Evaluation sets decide nothing: none is measured.
         measurement = Measurement(
             (),
-            base=head.network,
+            base=base.network,
             preprocessing=head.manifest.design.preprocessing,
             device=device,
             batch_size=1,
@@ -113,7 +115,7 @@ class Relearning:
         """
         if decided.settings != self._core.settings:
             self._core.configure(decided.settings)
-        outcome = self._outcome_now(decided, task)
+        outcome = self._core.drift.add_to(self._outcome_now(decided, task))
         logged = decided.outcome
         version = None
         if logged.result == "accepted":

@@ -23,6 +23,7 @@ from teacherd.daemon.replay_report import (
     VersionComparison,
 )
 from teacherd.daemon.runtime_facts import differing_facts, runtime_facts
+from teacherd.models.artifact import LoadedTeacher
 from teacherd.models.provenance import Provenance
 
 _NOT_LEARNED = {"empty", "lost"}
@@ -175,17 +176,22 @@ class Replay:
         self._verdicts += [verdict] if verdict else []
 
     def _begin(self) -> Relearning:
-        record = self._lineage.versions[self._start]
+        base, head = (self._load(version) for version in (0, self._start))
         return Relearning(
             self._settings(),
             lineage=self._lineage,
-            head=self._kept.load(
-                record.version, record.sha256, record.manifest_sha256, device=str(self._device)
-            ),
+            head=head,
+            base=base,
             kept=self._kept,
             made=self._made,
             archive=self._archive,
             device=self._device,
+        )
+
+    def _load(self, version: int) -> LoadedTeacher:
+        record = self._lineage.versions[version]
+        return self._kept.load(
+            version, record.sha256, record.manifest_sha256, device=str(self._device)
         )
 
     def _settings(self) -> DecidingConfig:

@@ -35,7 +35,7 @@ from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 0.05
-RELOADABLE = ("logging.level", "learning.", "checkpoints.interval_")
+RELOADABLE = ("logging.level", "learning.", "drift.", "checkpoints.interval_")
 """Keys, or beginnings of keys, that SIGHUP may change."""
 
 

@@ -14,7 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Purpose = Literal["shuffle", "dust", "augmentation", "network", "consolidation", "calibration"]
+Purpose = Literal[
+    "shuffle", "dust", "augmentation", "network", "consolidation", "calibration", "sketch"
+]
 """What a draw is for; two purposes never share numbers."""
 
 _CPU = torch.device("cpu")

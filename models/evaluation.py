@@ -31,6 +31,8 @@ class Evaluation:
     """Share classified correctly by class of the label; None where a class has no instance."""
     correct: npt.NDArray[np.bool_]
     """Whether each instance is classified correctly, [N]."""
+    confidence: npt.NDArray[np.float32]
+    """Probability that the network gives to the class it chose, [N]."""
 
 
 def evaluate(
@@ -61,7 +63,8 @@ def evaluate(
         raise ValueError("inputs: no instance: nothing can be measured; give at least one")
     raw, labels_N = as_tensor(inputs), as_tensor(labels)
     loss = torch.zeros((), dtype=torch.float64, device=device)
-    correct = []
+    correct: list[Tensor] = []
+    confidence: list[Tensor] = []
     num_classes = 0
     with evaluation_mode(network):
         for start in range(0, len(labels), batch_size):
@@ -73,6 +76,7 @@ def evaluate(
             labels_B = labels_B.to(device)
             loss += F.cross_entropy(logits_BK, labels_B, reduction="sum")
             correct.append(logits_BK.argmax(dim=1) == labels_B)
+            confidence.append(logits_BK.softmax(dim=1).amax(dim=1))
             on_batch()
     correct_N = torch.cat(correct).cpu()
     return Evaluation(
@@ -81,6 +85,7 @@ def evaluate(
         loss=float(loss) / len(labels),
         per_class_accuracy=_accuracy_by_class(correct_N, labels_N, num_classes),
         correct=correct_N.numpy(),
+        confidence=torch.cat(confidence).cpu().numpy(),
     )
 
 

@@ -24,7 +24,7 @@ from teacherd.models.consolidation import (
 )
 from teacherd.models.distillation import loss_terms, term_names
 from teacherd.models.draws import Draws
-from teacherd.models.evaluation import evaluate
+from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.losses import DistillationConfig
 from teacherd.models.module_tensors import (
     largest_magnitude,
@@ -184,9 +184,9 @@ class Learner:
         return 0 if self._run is None else self._run.num_steps
 
     @property
-    def outer_share(self) -> float:
-        """Share of the task in progress that the teacher got wrong before it was learned."""
-        return self._current.outer_share
+    def before(self) -> Evaluation:
+        """The teacher on the task in progress, before the first step."""
+        return self._current.before
 
     @property
     def candidate(self) -> nn.Module:
@@ -246,7 +246,7 @@ class Learner:
                 candidate, batches=batches, placement=self._placement, on_batch=self._on_batch
             ),
             consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
-            outer_share=1 - before.accuracy,
+            before=before,
             sigma_before=sigma_before,
             loss_sums=torch.zeros(
                 len(term_names(self._config.distillation)),
@@ -301,7 +301,7 @@ class Learner:
             num_instances=run.batches.num_instances,
             num_steps=run.step,
             num_epochs=run.schedule.epochs,
-            outer_share=run.outer_share,
+            outer_share=1 - run.before.accuracy,
             losses=dict(zip(term_names(self._config.distillation), means, strict=True)),
             num_consolidations=len(run.consolidations.epochs),
             retain=retained_share(run.consolidations, sizes=sizes, draws=run.draws),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from teacherd.models.batches import Batches
 from teacherd.models.consolidation import ConsolidationPlan
 from teacherd.models.draws import Draws
+from teacherd.models.evaluation import Evaluation
 from teacherd.models.student import Student
 from teacherd.models.task import Schedule, Task
 from teacherd.models.teacher_answers import TeacherAnswers
@@ -26,8 +27,8 @@ class TaskInProgress:
     answers: TeacherAnswers
     """The candidate's."""
     consolidations: ConsolidationPlan
-    outer_share: float
-    """Measured before the first step."""
+    before: Evaluation
+    """Of the teacher on the task, before the first step."""
     sigma_before: float | None
     """What the learner goes back to when the task is discarded."""
     loss_sums: Tensor
