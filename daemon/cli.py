@@ -2,7 +2,7 @@
 
 import typer
 
-from teacherd.daemon import cli_lineage, cli_models, cli_records, cli_service
+from teacherd.daemon import cli_lineage, cli_models, cli_records, cli_service, cli_serving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app.command(rich_help_panel=_BEGIN)(cli_models.pretrain)
 app.command(rich_help_panel=_RUN)(cli_service.validate)
 app.command(rich_help_panel=_RUN)(cli_service.run)
 app.command(rich_help_panel=_RUN)(cli_records.produce)
+app.command(rich_help_panel=_RUN)(cli_serving.serve)
 app.command(rich_help_panel=_LOOK)(cli_service.status)
 app.add_typer(cli_models.versions_app, name="versions", rich_help_panel=_LOOK)
 app.add_typer(cli_records.dead_letters_app, name="dead-letters", rich_help_panel=_LOOK)

@@ -8,12 +8,13 @@ from teacherd.models.placement import enable_determinism
 _KINDS = ("cpu", "cuda")
 
 
-def prepare_device(name: str, num_threads: int) -> torch.device:
+def prepare_device(name: str, num_threads: int, *, section: str = "process") -> torch.device:
     """Choose the device and make what runs on it repeatable.
 
     Args:
         name: auto, cpu, cuda or cuda:N.
         num_threads: For operations on the CPU; 0 keeps torch's default.
+        section: Of the configuration that says so.
 
     Raises:
         ConfigurationError: There is no such device here.
@@ -21,7 +22,7 @@ def prepare_device(name: str, num_threads: int) -> torch.device:
     try:
         device = find_device(name)
     except ValueError as error:
-        raise ConfigurationError([Problem("process.device", str(error))]) from error
+        raise ConfigurationError([Problem(f"{section}.device", str(error))]) from error
     if num_threads:
         torch.set_num_threads(num_threads)
     enable_determinism(device)

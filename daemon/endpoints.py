@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -223,7 +224,19 @@ def load_tls(config: uvicorn.Config, section: str) -> None:
         raise ConfigurationError([Problem(f"{section}.certificate_file", message)]) from error
 
 
-def bind(config: EndpointsConfig) -> socket.socket:
+class Address(Protocol):
+    """Where a server is to be found."""
+
+    @property
+    def host(self) -> str:
+        """Name or number of an address of this machine."""
+
+    @property
+    def port(self) -> int:
+        """TCP port; 0 takes a free one."""
+
+
+def bind(config: Address, *, section: str = "endpoints") -> socket.socket:
     """Take the configured port; from now on no other process can.
 
     Raises:
@@ -236,11 +249,11 @@ def bind(config: EndpointsConfig) -> socket.socket:
         message = f"{config.host}:{config.port} cannot be bound: {error.strerror}"
         if error.errno in _TEMPORARY_ERRORS:
             raise TemporaryError(
-                f"endpoints.port: {message}; stop what uses it, set another port, or 0 for a free "
+                f"{section}.port: {message}; stop what uses it, set another port, or 0 for a free "
                 "one"
             ) from error
         raise ConfigurationError(
-            [Problem("endpoints.host", f"{message}; name an address and port of this machine")]
+            [Problem(f"{section}.host", f"{message}; name an address and port of this machine")]
         ) from error
 
 

@@ -6,12 +6,12 @@ the file itself. A file system that can rename gets files by rename.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from teacherd.daemon.errors import ConfigurationError, Problem
+from teacherd.daemon.option_files import read_option_files
 from teacherd.models.artifact import (
     MANIFEST,
     SIGNATURE,
@@ -251,7 +251,7 @@ def _open(key: str, config: MirrorConfig) -> tuple[Any, str]:
     except ImportError as error:
         message = f"{config.url}: needs fsspec: pip install 'teacherd[mirrors]'"
         raise ConfigurationError([Problem(f"{key}.url", message)]) from error
-    options = {**config.options, **_read_options(key, config.option_files)}
+    options = {**config.options, **read_option_files(key, config.option_files)}
     try:
         # A listing that was kept would hide what another process wrote or removed.
         files, base = fsspec.core.url_to_fs(
@@ -261,17 +261,6 @@ def _open(key: str, config: MirrorConfig) -> tuple[Any, str]:
         message = f"{config.url}: cannot be used: {error}"
         raise ConfigurationError([Problem(f"{key}.url", message)]) from error
     return files, base.rstrip("/")
-
-
-def _read_options(key: str, paths: Mapping[str, str]) -> dict[str, str]:
-    options = {}
-    for name, path in paths.items():
-        try:
-            options[name] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            message = f"{path} cannot be read: {error}; name a file with the value alone"
-            raise ConfigurationError([Problem(f"{key}.option_files.{name}", message)]) from error
-    return options
 
 
 def _kinds(files: Any) -> set[str]:  # noqa: ANN401 - fsspec tells no types

@@ -23,6 +23,7 @@ VERBS = {
     "validate": "--config --json --set",
     "run": "--config --set --standby",
     "produce": "--config --data-root --format --json --limit --rate --set --shuffle-seed dataset",
+    "serve": "--config --set root",
     "status": "--config --json --set --url",
     "versions list": "--config --json --set",
     "versions show": "--config --json --set number",

@@ -1,0 +1,34 @@
+"""The verb of inference: serve."""
+
+from typing import Annotated
+
+import typer
+
+from teacherd.daemon.cli_support import DEFAULT_CONFIG, ConfigOption, SetOption, read_config
+
+# Imports of torch stand inside the verb: see cli_service.
+
+
+def serve(
+    root: Annotated[
+        str | None,
+        typer.Argument(
+            help="Directory or URL of the versions; by default serving.root, or what the daemon "
+            "of this configuration publishes."
+        ),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+) -> None:
+    """Answer inference requests with the newest teacher; always in the foreground."""
+    from pathlib import Path
+
+    from teacherd.daemon.logs import configure_logs
+    from teacherd.daemon.serving import Serving
+    from teacherd.daemon.state_directory import PUBLIC
+
+    settings = read_config(config, assignments)
+    configure_logs(settings.logging)
+    own = str(Path(settings.process.state_directory) / PUBLIC)
+    root = root or settings.serving.root or own
+    raise typer.Exit(int(Serving(settings.serving, root=root).run()))
