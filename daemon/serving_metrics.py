@@ -55,6 +55,7 @@ class ServingMetrics:
             "teacherd_build_info", "1.", ["version", "torch", "cuda"], registry=registry
         )
         build_info.labels(version("teacherd"), torch.__version__, torch.version.cuda or "").set(1)
+        self.build_info = build_info
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""

@@ -22,9 +22,10 @@ VERBS = {
     "--network --out --seed dataset",
     "validate": "--config --json --set",
     "run": "--config --set --standby",
-    "produce": "--config --data-root --format --json --limit --rate --set --shuffle-seed dataset",
+    "produce": "--config --data-root --format --json --keys --limit --partition --partitions "
+    "--rate --set --shuffle-seed --to dataset",
     "serve": "--config --set root",
-    "status": "--config --json --set --url",
+    "status": "--config --json --set --url --watch",
     "versions list": "--config --json --set",
     "versions show": "--config --json --set number",
     "versions verify": "--config --json --set number",

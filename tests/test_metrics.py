@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.serving_metrics import ServingMetrics
 from teacherd.models.loader_metrics import LoaderMetrics, LoaderStats
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -17,14 +18,14 @@ Described = dict[str, tuple[tuple[str, ...], str]]
 
 
 def declared() -> Described:
-    """Return labels and type by name of what the daemon and the loader declare."""
+    """Return labels and type by name of what daemon, inference server and loader declare."""
     found: Described = {}
-    for name in vars(metrics := Metrics()):
-        collector = getattr(metrics, name)
-        if name != "registry":
-            (family,) = collector.describe()
-            suffix = "_total" if family.type == "counter" else ""
-            found[f"{family.name}{suffix}"] = (collector._labelnames, family.type)
+    collectors = {**vars(Metrics()), **vars(ServingMetrics())}
+    del collectors["registry"]
+    for collector in collectors.values():
+        (family,) = collector.describe()
+        suffix = "_total" if family.type == "counter" else ""
+        found[f"{family.name}{suffix}"] = (collector._labelnames, family.type)
     registry = CollectorRegistry()
     stats = LoaderStats(version=1, teacher_age_seconds=1.0, failures={"size": 1}, num_loads=1)
     registry.register(LoaderMetrics(lambda: stats))  # type: ignore[arg-type]  # ours yields objects
