@@ -32,6 +32,7 @@ About = Literal[
     "source",
     "stalled",
     "state",
+    "unserved",
 ]
 
 LAG_SECONDS = 3600
@@ -193,6 +194,20 @@ def _check_verdict(status: Status) -> Iterator[Symptom]:
         )
 
 
+def _check_unserved(status: Status) -> Iterator[Symptom]:
+    verdict, lineage = status.get("verdict", {}), status.get("lineage", {})
+    is_newest = verdict.get("version") is not None and verdict.get("version") == lineage.get("head")
+    if is_newest and lineage.get("current") != lineage.get("head"):
+        reasons = "; ".join(verdict.get("reasons", ()))
+        yield Symptom(
+            about="unserved",
+            level="note",
+            says=f"Version {verdict['version']} is learned from, but not served"
+            + (f": {reasons}." if reasons else "."),
+            remedy="Later tasks may decide; `teacherd promote` serves it now.",
+        )
+
+
 def _check_promotion(status: Status) -> Iterator[Symptom]:
     age = status.get("ages", {}).get("teacher_age_seconds") or 0
     at = status.get("verdict", {}).get("at")
@@ -224,13 +239,11 @@ def _check_forgetting(status: Status) -> Iterator[Symptom]:
 
 def _check_drift(status: Status) -> Iterator[Symptom]:
     for name, detector in status.get("drift", {}).items():
-        alarm = detector.get("last_alarm_task")
-        newest = status.get("lineage", {}).get("tasks")
-        if alarm is not None and newest is not None and alarm >= newest:
+        if detector.get("alarmed"):
             yield Symptom(
                 about="drift",
                 level="warning",
-                says=f"The stream has drifted: {name} raised the alarm in task {alarm}.",
+                says=f"The stream has drifted: detector {name} raised the alarm in the last task.",
                 remedy="See whether the labels are right; a true drift is followed by learning.",
             )
 
@@ -279,6 +292,7 @@ _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_forgetting,
     _check_drift,
     _check_verdict,
+    _check_unserved,
     _check_promotion,
     _check_checkpoint,
     _check_letters,

@@ -21,6 +21,7 @@ _SETS = {
     "student": "student_accuracy.",
     "forgetting": "forgetting.",
     "holdouts": "holdout.",
+    "drift": "drift.",
 }
 """What a row says by name of evaluation set or holdout, and how such figures begin."""
 
@@ -87,18 +88,14 @@ class History:
 
 
 def sampled_values(status: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return what is sampled of a status: ages, lag, statistic and threshold of detectors."""
+    """Return what is sampled of a status: ages, and what waits."""
     lag = status.get("intake", {}).get("lag", {})
-    values = {
+    return {
         "lag_seconds": status["ages"]["lag_seconds"],
         "freshness_seconds": status["ages"]["freshness_seconds"],
         "lag_records": float(sum(lag.values())),
         "buffer_records": status.get("buffer", {}).get("records"),
     }
-    for name, detector in status.get("drift", {}).items():
-        for part in ("statistic", "threshold"):
-            values[f"drift.{name}.{part}"] = detector.get(part)
-    return values
 
 
 def _by_set(figures: Mapping[str, float], start: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from teacherd.daemon.errors import UnavailableError
-from teacherd.daemon.wording import printable, share, span
+from teacherd.daemon.wording import printable, share, span, word
 
 _PERIOD_SECONDS = 2.0
 _NUM_TASKS = 8
@@ -120,10 +120,13 @@ def _accuracies(status: Answer) -> Table:
 def _drift(detectors: Mapping[str, Mapping[str, Any]]) -> list[RenderableType]:
     if not detectors:
         return []
-    table = _table("drift", "statistic", "threshold", "alarms", "last in task")
+    table = _table("drift", "statistic", "threshold", "last alarm")
     for name, each in detectors.items():
-        values = (each.get(key) for key in ("statistic", "threshold", "alarms", "last_alarm_task"))
-        table.add_row(printable(name), *(_number(value) for value in values))
+        values = (_number(each.get(key)) for key in ("score", "threshold"))
+        alarm = word(each.get("last_alarm_ms"), name="last_alarm_ms") or "-"
+        table.add_row(
+            printable(name), *values, alarm, style="yellow" if each.get("alarmed") else None
+        )
     return [Text(), table]
 
 

@@ -17,7 +17,7 @@ WELL: dict[str, Any] = {
     "intake": {"records": 1000, "rejected": 10, "is_paused": False, "error": None, "stalled": []},
     "load": {"headroom_ratio": 1.0, "retention_margin_seconds": 21600.0},
     "verdict": {"task": 5, "result": "accepted", "reasons": [], "at": "2026-01-02T00:00:01Z"},
-    "drift": {"adwin": {"statistic": 0.1, "threshold": 0.3, "alarms": 1, "last_alarm_task": 2}},
+    "drift": {"outer": {"score": 0.1, "threshold": 0.3, "alarmed": False, "last_alarm_ms": 5}},
     "mirrors": {"s3": {"version": 3}},
     "config": {"reload_refused": None},
     "ages": {
@@ -61,7 +61,8 @@ def test_a_daemon_that_is_well_gives_nothing_to_say() -> None:
         ("lost", "warning", {"verdict": {"result": "lost"}}, "Task 5 was lost"),
         ("promotion", "warning", {"ages": {"teacher_age_seconds": 4 * 86400.0}}, "4 days"),
         ("forgetting", "critical", {"learning": {"forgetting": {"a": 0.061}}}, "6.1 points"),
-        ("drift", "warning", {"drift": {"kswin": {"last_alarm_task": 5}}}, "kswin"),
+        ("drift", "warning", {"drift": {"inputs": {"alarmed": True}}}, "inputs"),
+        ("unserved", "note", {"lineage": {"current": 2}, "verdict": {"version": 3}}, "not served"),
         ("checkpoint", "warning", {"ages": {"checkpoint_age_seconds": 1000.0}}, "17 minutes"),
         ("mirror", "warning", {"mirrors": {"s3": {"error": "no route"}}}, "no route"),
         ("reload", "warning", {"config": {"reload_refused": "epochs"}}, "epochs"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import tomllib
 from pathlib import Path
 
 import httpx
@@ -89,3 +90,12 @@ def test_nothing_can_be_changed() -> None:
     """The page only looks."""
     assert 405 == ask("/", "POST").status_code
     assert 405 == ask("/static/page.js", "DELETE").status_code
+
+
+def test_every_file_is_in_the_package() -> None:
+    """An installed daemon has them, too: the patterns of package data in pyproject.toml fit all."""
+    data = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = data["tool"]["setuptools"]["package-data"]["teacherd.daemon"]
+
+    for path in STATIC.iterdir():
+        assert any(path.relative_to(STATIC.parent).match(pattern) for pattern in patterns)

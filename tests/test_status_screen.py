@@ -27,7 +27,7 @@ STATUS: dict[str, Any] = {
         "forgetting": {"plain": -0.062},
     },
     "teacher": {"version": 3},
-    "drift": {"error": {"statistic": 0.25, "threshold": 0.5, "alarms": 2, "last_alarm_task": 1}},
+    "drift": {"error": {"score": 0.25, "threshold": 0.5, "alarmed": True, "last_alarm_ms": 1000}},
 }
 HISTORY: dict[str, Any] = {
     "tasks": [
@@ -69,6 +69,7 @@ def test_everything_that_the_page_shows_is_there() -> None:
         "96.2%",
         "-6.2 points",
         "0.25",
+        "1970-01-01T00:00:01",
         "worse on plain",
     ):
         assert words in picture

@@ -54,22 +54,27 @@ function drawDrift(history, status) {
     return;
   }
   place.replaceChildren(...detectors.flatMap(([name, detector]) => {
-    const alarm = detector.last_alarm_task == null
+    const alarm = detector.last_alarm_ms == null
       ? "no alarm so far"
-      : `${detector.alarms} alarms, the last in task ${detector.last_alarm_task}`;
+      : `last alarm by an instance of ${clock(detector.last_alarm_ms)}${detector.alarmed ? ", in the last task" : ""}`;
     return [
       linePlot(place, {
         title: name,
-        format: { x: clock, y: short },
+        format: { x: (task) => `task ${task}`, y: short },
+        isWhole: true,
         includes: [0],
         series: [
-          { name: "threshold", kind: "threshold", points: samples(history, `drift.${name}.threshold`) },
-          { name: "statistic", kind: "teacher", points: samples(history, `drift.${name}.statistic`) },
+          { name: "threshold", kind: "threshold", points: byTask(history, `${name}.threshold`) },
+          { name: "statistic", kind: "teacher", points: byTask(history, name) },
         ],
       }),
       element("p", { class: "quiet" }, alarm),
     ];
   }));
+}
+
+function byTask({ tasks }, name) {
+  return tasks.filter((each) => each.result !== "empty").map((each) => [each.task, each.drift[name] ?? null]);
 }
 
 function drawOverTime(id, name, value, history) {

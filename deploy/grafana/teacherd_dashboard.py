@@ -82,7 +82,7 @@ GLANCE = (
         title="Worst forgetting",
         says="How far the teacher is below the base model on the holdout where it is worst; "
         "below 0 it is better everywhere.",
-        queries=[Query(f"max by (instance) ({of('teacherd_forgetting_ratio')})")],
+        queries=[Query(of("instance:teacherd_forgetting_ratio:max"))],
         kind="stat",
         unit="percentunit",
         tolerance=0.05,
