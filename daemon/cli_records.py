@@ -177,16 +177,29 @@ def demo(
         float, typer.Option(min=1.0, help="How long the stream is produced for.")
     ] = 45.0,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    source: Annotated[
+        str | None,
+        typer.Option(help="kafka://host:port/topic to learn from; an embedded stream log without."),
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Watch it learn: base model, stream, drift, hot-loading, on real data in a few minutes."""
+    from teacherd.consumers.kafka_config import KafkaConfig
     from teacherd.daemon.demo import Demo, DemoConfig
     from teacherd.daemon.demo_report import PLOT_NAME, SUMMARY_NAME, build_table, summarise
+    from teacherd.daemon.kafka_address import topic_at
 
+    topic = None if source is None else topic_at(source, KafkaConfig(), option="--source")
     result = Demo(
         DemoConfig(
-            dataset=dataset, data_root=data_root, out=out, drift=drift, seconds=seconds, seed=seed
+            dataset=dataset,
+            data_root=data_root,
+            out=out,
+            drift=drift,
+            seconds=seconds,
+            seed=seed,
+            topic=topic,
         )
     ).run()
     if as_json:

@@ -7,6 +7,7 @@ on the same stream, to compare with.
 
 import importlib.util
 import json
+import secrets
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 import yaml
 
+from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.daemon.base_training import train_base
 from teacherd.daemon.cli_support import progress_bar, say
 from teacherd.daemon.dataset import Dataset
@@ -34,6 +36,7 @@ from teacherd.daemon.demo_screen import DemoScreen
 from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream, build_demo_stream
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.pretraining import PretrainConfig
+from teacherd.daemon.source_opening import make_topic
 from teacherd.daemon.status_client import fetch_status
 
 _START_SECONDS = 120.0
@@ -53,6 +56,8 @@ class DemoConfig:
     seconds: float
     """How long the stream is produced for; the daemon may take longer to learn it."""
     seed: int
+    topic: KafkaConfig | None = None
+    """The topic that is learned from; None takes a stream log in the folder."""
 
 
 class Demo:
@@ -101,7 +106,7 @@ class Demo:
                 "seed": self._config.seed,
                 "num_threads": 1,
             },
-            "stream_log": {"path": str(self._out / "stream.db")},
+            **self._source_settings(),
             "tasks": {"instances": stream.task_instances, "min_instances": 1},
             # A drift is to be followed: more of the new is taken over than by default.
             "learning": {
@@ -115,6 +120,22 @@ class Demo:
             "logging": {"format": "json"},
         }
         self._config_path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+    def _source_settings(self) -> dict[str, Any]:
+        """Return where the stream goes, made if need be; only what comes from now on is learned."""
+        topic = self._config.topic
+        if topic is None:
+            return {"stream_log": {"path": str(self._out / "stream.db")}}
+        make_topic(topic, num_partitions=1)
+        return {
+            "source": "kafka",
+            "kafka": {
+                "bootstrap_servers": topic.bootstrap_servers,
+                "topic": topic.topic,
+                "group": f"teacherd-demo-{secrets.token_hex(4)}",
+                "start_at": "latest",
+            },
+        }
 
     @property
     def _config_path(self) -> Path:

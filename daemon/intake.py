@@ -28,6 +28,7 @@ from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.stop_rule import StopRule
 
 _POLL_TIMEOUT_SECONDS = 0.2
 _LOG_INTERVAL_SECONDS = 30.0
@@ -45,11 +46,26 @@ class IntakeConfig:
     """Records asked for at once; more amortises the call, but leaves the processor's cache."""
     max_backoff_seconds: float = 60.0
     """Longest pause between attempts while the source does not answer."""
+    max_rejected_share: float | None = None
+    """The daemon stops when more of the newest records than this are no instances, before they are
+    learned past; null never stops."""
+    rejected_window_records: int = 1000
+    """How many of the newest records that share is of."""
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
         if self.poll_records < 1:
             raise ValueError(f"poll_records: {self.poll_records} is less than 1; take 256")
+        if self.max_rejected_share is not None and not 0 < self.max_rejected_share < 1:
+            raise ValueError(
+                f"max_rejected_share: {self.max_rejected_share}: must lie between 0 and 1; null "
+                "never stops"
+            )
+        if self.rejected_window_records < 1:
+            raise ValueError(
+                f"rejected_window_records: {self.rejected_window_records}: must be above 0; take "
+                "1000"
+            )
         if self.max_backoff_seconds < _FIRST_BACKOFF_SECONDS:
             raise ValueError(
                 f"max_backoff_seconds: {self.max_backoff_seconds} is less than "
@@ -94,6 +110,9 @@ class Intake:
         self._decoder = decoder
         self._dead_letters = dead_letters
         self._on_lost = on_lost
+        self._stop_rule = StopRule(
+            max_share=config.max_rejected_share, window_records=config.rejected_window_records
+        )
         self._buffer = buffer
         self._metrics = metrics
         self._board = board
@@ -184,6 +203,8 @@ class Intake:
                 ]
             )
             failpoint("dead_letters.added")
+        # Before the buffer, too: where it stops, these are read again by the next start.
+        self._stop_rule.observe(len(batch), len(decoded.rejected))
         positions = self._source.positions()
         self._buffer.append(batch, decoded, positions)
         self._taken = dict(positions)

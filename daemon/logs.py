@@ -2,11 +2,17 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Literal
 
 import structlog
 from structlog.typing import Processor
+
+_CHATTY = "kafka."
+_REPEAT_SECONDS = 60.0
+"""How often the same line of a client library is written at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +23,34 @@ class LoggingConfig:
     """Least severe events that are written."""
     format: Literal["auto", "json", "text"] = "auto"
     """auto: text on a terminal, JSON elsewhere."""
+
+
+class ClientLogLimit(logging.Filter):
+    """Lets a client library say each thing once in a while: while a broker is away, it says much.
+
+    What matters of it is told by events of our own.
+
+    Args:
+        monotonic: Seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._next: dict[tuple[str, int], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is written."""
+        if not record.name.startswith(_CHATTY):
+            return True
+        if record.levelno < logging.WARNING:
+            return logging.getLogger().level <= logging.DEBUG
+        now = self._monotonic()
+        place = (record.pathname, record.lineno)
+        if now < self._next.get(place, now):
+            return False
+        self._next[place] = now + _REPEAT_SECONDS
+        return True
 
 
 def configure_logs(config: LoggingConfig, *, stream: IO[str] | None = None) -> None:
@@ -37,6 +71,7 @@ def configure_logs(config: LoggingConfig, *, stream: IO[str] | None = None) -> N
         else structlog.processors.JSONRenderer(default=str)
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(ClientLogLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

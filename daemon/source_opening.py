@@ -30,7 +30,7 @@ def open_source(config: Config, *, lineage: str) -> Source:
     from teacherd.consumers.kafka_source import KafkaSource  # noqa: PLC0415
 
     if not has_fast_checksums():
-        structlog.get_logger().warning("crc32c_missing", hint="pip install crc32c")
+        structlog.get_logger().warning("checksums_slow", hint="pip install crc32c")
     with source_problems():
         return KafkaSource(config.kafka, lineage=lineage)
 

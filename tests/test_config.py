@@ -53,6 +53,8 @@ KEYS = [
     "kafka.extra",
     "intake.poll_records",
     "intake.max_backoff_seconds",
+    "intake.max_rejected_share",
+    "intake.rejected_window_records",
     "decoding.decoder",
     "decoding.max_record_bytes",
     "decoding.max_header_bytes",

@@ -16,8 +16,10 @@ from teacherd.consumers.source import CommitError, Lag, Retention, SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
+from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.intake import Intake, IntakeConfig
 from teacherd.daemon.load import Load
+from teacherd.daemon.stop_rule import StopRule
 
 PARTITION = Partition("instances", 0)
 
@@ -306,3 +308,15 @@ def test_the_margin_until_deletion_is_told(make_setup: MakeSetup) -> None:
     assert 1000.0 == in_buffer
     assert 1000.0 == setup.bench.value("retention_margin_seconds")
     assert 0.0 == setup.bench.value("source_failures_total")
+
+
+def test_too_many_bad_records_stop_before_they_are_passed(make_setup: MakeSetup) -> None:
+    """Their dead letters are kept; the next start reads them again."""
+    setup = make_setup(instances=100)
+    setup.intake._stop_rule = StopRule(max_share=0.5, window_records=4)
+    setup.bench.append([bad_record() for _ in range(4)])
+
+    with pytest.raises(UnavailableError, match="4 of the last 4"):
+        setup.turn(1)
+
+    assert 0 == setup.buffer.num_records

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from teacherd.daemon.logs import LoggingConfig, configure_logs, set_level
+from teacherd.daemon.logs import ClientLogLimit, LoggingConfig, configure_logs, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +107,23 @@ def test_configuring_twice_does_not_write_twice() -> None:
 
     assert "" == first.getvalue()
     assert 1 == len(second.getvalue().splitlines())
+
+
+def test_a_client_library_says_the_same_only_once_in_a_while() -> None:
+    """A broker that is away for an hour does not fill the disk; others say all they want."""
+    now = [0.0]
+    limit = ClientLogLimit(lambda: now[0])
+
+    def record(name: str, level: int, line: int = 7) -> logging.LogRecord:
+        return logging.LogRecord(name, level, "client.py", line, "away", None, None)
+
+    assert limit.filter(record("kafka.net", logging.ERROR))
+    assert not limit.filter(record("kafka.net", logging.ERROR))
+    assert limit.filter(record("kafka.net", logging.ERROR, line=8))
+    assert not limit.filter(record("kafka.net", logging.INFO))
+    assert limit.filter(record("teacherd", logging.ERROR))
+    assert limit.filter(record("teacherd", logging.ERROR))
+
+    now[0] = 61.0
+
+    assert limit.filter(record("kafka.net", logging.ERROR))
