@@ -27,6 +27,7 @@ from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.durable import failpoints
 from teacherd.daemon.entries import Outcome
 from teacherd.daemon.errors import ExitCode
+from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.replaying import replay_versions
 from teacherd.models.hot_teacher import HotTeacher
 
@@ -235,13 +236,15 @@ class CrashRig:
         counts = Counter(each.task for each in self.daemon.outcomes())
         self._wrong += [f"task {task} has {n} outcomes" for task, n in counts.items() if n > 1]
         self._wrong += [f"{path} was left behind" for path in self._state.rglob(".tmp-*")]
-        named = {f"{each.version:06d}" for each in self.daemon.outcomes() if each.version}
+        lineage = Lineage()
+        for entry in self.daemon.entries():
+            lineage.apply(entry)
+        named = {f"{version:06d}" for version in lineage.versions}
         found = {path.name for path in (self._state / "public" / "versions").iterdir()}
-        self._wrong += [f"version {name} has no entry" for name in found - named - {"000000"}]
-        newest = max((each.version or 0 for each in self.daemon.outcomes()), default=0)
+        self._wrong += [f"version {name} has no entry" for name in found - named]
         with HotTeacher(self._state / "public") as teacher:
-            if teacher.version != newest:
-                self._wrong.append(f"version {teacher.version} is served, not {newest}")
+            if teacher.version != lineage.current:
+                self._wrong.append(f"version {teacher.version} is served, not {lineage.current}")
 
 
 @dataclass(frozen=True, slots=True)
