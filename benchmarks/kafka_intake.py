@@ -40,6 +40,7 @@ from report import ROOT, Report, parse_arguments, progress
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))  # the broker that the tests start
 from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
 from kafka_broker import KafkaCluster
 from kafka_service import KafkaService
 
@@ -146,6 +147,8 @@ def measure(
 def bare_kafka_python(config: KafkaConfig, subject: Subject) -> float:
     """Poll and count."""
     consumer = open_consumer(config, group_id=None)
+    # Its own way of unpacking, as everybody else has it.
+    consumer._fetcher.PartitionRecords = Fetcher.PartitionRecords  # noqa: SLF001
     partition = TopicPartition(subject.topic, 0)
     consumer.assign([partition])
     consumer.seek(

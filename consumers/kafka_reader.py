@@ -10,6 +10,7 @@ from kafka.errors import OffsetOutOfRangeError
 from teacherd.consumers.kafka_batches import make_batch
 from teacherd.consumers.kafka_config import KafkaConfig, client_options, make_client
 from teacherd.consumers.kafka_errors import source_errors
+from teacherd.consumers.kafka_unpacking import unpack_leanly
 from teacherd.consumers.record import OffsetRange
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import SourceError
@@ -33,7 +34,9 @@ def open_consumer(config: KafkaConfig, **options: object) -> Any:  # noqa: ANN40
         # A fetch of 1 MiB, the client's own default, is six photographs for each round trip.
         "max_partition_fetch_bytes": 8 << 20,
     }
-    return make_client(KafkaConsumer, {**ours, **shared, **options})
+    consumer = make_client(KafkaConsumer, {**ours, **shared, **options})
+    unpack_leanly(consumer)
+    return consumer
 
 
 def read_ranges(
