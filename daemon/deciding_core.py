@@ -321,6 +321,7 @@ class DecidingCore:
             lineage.standing,
             task=task,
             arrivals=running.arrivals,
+            alarm=self.drift.concept_alarm(task),
             is_head_current=running.plan.head == lineage.current,
             evidence_at=evidence_at,
         )

@@ -55,6 +55,7 @@ class Deliberation:
         *,
         task: int,
         arrivals: Arrivals,
+        alarm: int | None = None,
         is_head_current: bool,
         evidence_at: Callable[[float], Evidence],
     ) -> Ruling:
@@ -64,13 +65,16 @@ class Deliberation:
             standing: Before this task's outcome.
             task: Its number.
             arrivals: How its instances were answered before they were learned.
+            alarm: The task, this one or shortly before it, that alarmed a drift detector of the
+                concept; it confirms at once what the gate would need several tasks for.
             is_head_current: The task started from the served version.
             evidence_at: Answers with the candidate at a point of the way to it.
         """
         is_suspicious = standing.is_suspicious(arrivals, excess=self._config.drift_excess)
+        is_suspicious |= alarm is not None
         onset = standing.onset
         if onset is None and is_suspicious:
-            onset = task
+            onset = alarm or task
         known = {point: evidence_at(point) for point in self._config.grid[:1]}
 
         def at(point: float) -> Evidence:
@@ -80,7 +84,12 @@ class Deliberation:
 
         ruling = self._best_point(at, onset or 0)
         ruling = replace(ruling, drift="suspected" if is_suspicious else "none")
-        if self._is_drift(standing, ruling.verdict, is_suspicious=is_suspicious):
+        num_suspicions = 0
+        if alarm is not None:
+            num_suspicions = _NUM_SUSPICIONS
+        elif is_suspicious:
+            num_suspicions = standing.suspicions + 1
+        if self._is_drift(standing, ruling.verdict, num_suspicions):
             ruling = self._retire(ruling, at, onset or task)
         if ruling.verdict.result == "failed":
             is_last_straw = standing.held_in_a_row + 1 >= self._config.max_held
@@ -100,11 +109,11 @@ class Deliberation:
         undecided = [each for each in rulings if each.verdict.result == "undecided"]
         return undecided[0] if undecided else rulings[0]
 
-    def _is_drift(self, standing: Standing, verdict: Verdict, *, is_suspicious: bool) -> bool:
+    def _is_drift(self, standing: Standing, verdict: Verdict, num_suspicions: int) -> bool:
         """Tell whether that which holds the candidate is a world that is no more."""
         if verdict.result != "failed" or not contradicts(verdict.checks):
             return False
-        is_confirmed = is_suspicious and standing.suspicions + 1 >= _NUM_SUSPICIONS
+        is_confirmed = num_suspicions >= _NUM_SUSPICIONS
         num_contradictions = standing.contradictions + 1
         return is_confirmed or num_contradictions >= _MAX_HELD_FACTOR * self._config.max_held
 

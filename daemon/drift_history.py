@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from teacherd.daemon.entries import Observed, Outcome
 
+DETECTORS = ("error", "outer", "inputs", "labels")
+CONCEPT_DETECTORS = frozenset({"error", "outer"})
+"""What they see contradicts what was learned; inputs and labels may shift without that."""
 MAX_ERRORS = 50_000
 """Instances whose errors are kept; beyond that the older half goes."""
 MAX_RATIOS = 1000
@@ -104,6 +107,8 @@ class DriftHistory:
         """Of the sketches since the last alarm of `inputs`."""
         self.last_alarm_ms: dict[str, int] = {}
         """By detector: event time of the newest instance of the last task that alarmed it."""
+        self.last_alarm_task: dict[str, int] = {}
+        """By detector, the last task that alarmed it."""
         self.alarms_of_last_task: tuple[str, ...] = ()
 
     def apply(self, outcome: Outcome) -> None:
@@ -114,6 +119,7 @@ class DriftHistory:
         self.last_task = max(self.last_task, outcome.task)
         self.alarms_of_last_task = outcome.alarms
         for name in outcome.alarms:
+            self.last_alarm_task[name] = outcome.task
             self.last_alarm_ms[name] = int(outcome.figures.get("newest_event_ms", 0))
         errors = errors_of(observed)
         self._add_errors(errors, outcome.alarms)

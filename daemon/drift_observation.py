@@ -4,8 +4,7 @@ from typing import Any
 
 import structlog
 
-from teacherd.daemon.drift_history import DriftHistory
-from teacherd.daemon.drift_watch import DETECTORS
+from teacherd.daemon.drift_history import DETECTORS, DriftHistory
 from teacherd.daemon.entries import Outcome
 from teacherd.daemon.metrics import Metrics
 
@@ -44,11 +43,11 @@ class DriftObservation:
             self._metrics.drift_last_alarm.labels(name).set(at_ms / 1000)
         return {
             name: {
-                "score": score,
+                "statistic": statistic,
                 "threshold": threshold,
-                "alarmed": name in history.alarms_of_last_task,
+                "last_alarm_task": history.last_alarm_task.get(name),
                 "last_alarm_ms": history.last_alarm_ms.get(name),
             }
             for name in DETECTORS
-            for score, threshold in [self._scores.get(name, (None, None))]
+            for statistic, threshold in [self._scores.get(name, (None, None))]
         }

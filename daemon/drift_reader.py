@@ -7,13 +7,16 @@ import numpy as np
 
 from teacherd.consumers.buffered_task import Cause
 from teacherd.daemon.drift_config import DriftConfig
-from teacherd.daemon.drift_history import DriftHistory, pack_errors
+from teacherd.daemon.drift_history import CONCEPT_DETECTORS, DriftHistory, pack_errors
 from teacherd.daemon.drift_watch import DriftReading, DriftWatch, is_concept_drift
 from teacherd.daemon.entries import Observed, Outcome
 from teacherd.daemon.holdout_split import Instances
 from teacherd.daemon.input_sketch import Sketch, sketch
 from teacherd.models.embedding import Embedder
 from teacherd.models.evaluation import Evaluation
+
+_ALARM_TASKS = 5
+"""An alarm is just now for so many tasks."""
 
 
 class DriftReader:
@@ -84,6 +87,17 @@ class DriftReader:
             "newest_event_ms": float(reading.newest_event_ms),
         }
         return replace(outcome, observed=reading.observed, alarms=reading.alarms, figures=figures)
+
+    def concept_alarm(self, task: int) -> int | None:
+        """Return the task that raised the alarm of a drift of the concept, if it was just now.
+
+        The candidate that contradicts what was before may come a few tasks after the alarm.
+        """
+        if self.reading.is_concept_drift:
+            return task
+        alarms = self._history.last_alarm_task
+        last = max((alarms[name] for name in CONCEPT_DETECTORS if name in alarms), default=None)
+        return last if last is not None and 0 < task - last <= _ALARM_TASKS else None
 
     def learning_rate_factor(self, cause: Cause) -> float:
         """Return what the learning rate of the task to be planned is multiplied by."""

@@ -14,6 +14,7 @@ import numpy as np
 from teacherd.daemon.change_detector import ChangeDetector, Score, build_detector
 from teacherd.daemon.drift_config import DriftConfig
 from teacherd.daemon.drift_history import (
+    CONCEPT_DETECTORS,
     DriftHistory,
     Part,
     Values,
@@ -23,9 +24,6 @@ from teacherd.daemon.drift_history import (
 )
 from teacherd.daemon.entries import Observed
 
-DETECTORS = ("error", "outer", "inputs", "labels")
-CONCEPT_DETECTORS = frozenset({"error", "outer"})
-"""What they see contradicts what was learned; inputs and labels may shift without that."""
 _MIN_RATIOS = 5
 """Outer ratios before there can be an alarm."""
 

@@ -14,6 +14,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from teacherd.consumers.instance import REASONS
+from teacherd.daemon.drift_history import DETECTORS
 from teacherd.daemon.entries import Outcome
 
 PARTITION = ("topic", "partition")
@@ -49,6 +50,8 @@ class Metrics:
             self.dead_letters.labels(reason)
         for outcome in get_args(get_type_hints(Outcome)["result"]):
             self.tasks.labels(outcome)
+        for detector in DETECTORS:
+            self.drift_detected.labels(detector)
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""

@@ -107,6 +107,32 @@ def test_no_drift_deadlocks_the_gate(
     assert (base_instances > 0) == lineage.standing.is_base_retired
 
 
+@pytest.mark.parametrize("has_detector", [True, False])
+def test_an_alarm_of_a_drift_detector_confirms_at_once(has_detector: bool) -> None:
+    """Without one the gate needs a second suspicious task, and holds the first."""
+    start = Knowledge(np.where(SPAN < 1, 0.9, 0.3), lambda task: 0.0 if task <= 30 else 10.0)
+    lineage = SimulatedLineage(GateConfig(), start, task_instances=2000)
+    for _ in range(30):
+        lineage.learn(learn_at(0.0))  # type: ignore[arg-type]
+    alarm = 31 if has_detector else None
+    ruling = lineage.learn(learn_at(10.0), alarm=alarm)  # type: ignore[arg-type]
+
+    assert ("confirmed" if has_detector else "suspected") == ruling.drift
+    assert ("passed" if has_detector else "failed") == ruling.verdict.result
+    assert bool(ruling.retired) is has_detector
+    assert all(task < 31 for task in ruling.retired)
+
+
+def test_an_alarm_retires_nothing_that_does_not_contradict() -> None:
+    """A false one costs nothing."""
+    lineage = SimulatedLineage(GateConfig(), constant(0.9), task_instances=2000)
+    for _ in range(10):
+        lineage.learn(step_by(0.0))
+    ruling = lineage.learn(step_by(0.0), alarm=11)
+
+    assert ("suspected", (), False) == (ruling.drift, ruling.retired, ruling.is_base_retired)
+
+
 def test_the_furthest_point_that_passes_is_taken() -> None:
     """A candidate that went too far goes part of the way, not none of it."""
     lineage = SimulatedLineage(GateConfig(), constant(0.8), task_instances=8000)

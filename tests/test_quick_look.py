@@ -62,6 +62,7 @@ def state(history: DriftHistory) -> object:
         history.open_errors.tolist(),
         history.scale,
         history.last_alarm_ms,
+        history.last_alarm_task,
         history.alarms_of_last_task,
     )
 
@@ -93,8 +94,9 @@ def test_a_turned_concept_alarms_the_detector_of_the_error(bench: Bench) -> None
     assert alarmed.figures["drift.error.threshold"] == threshold
     at = bench.value("drift_last_alarm_timestamp_seconds", detector="error")
     assert alarmed.figures["newest_event_ms"] / 1000 == at
-    assert status["error"]["alarmed"]
-    assert not status["labels"]["alarmed"]
+    assert 5 == status["error"]["last_alarm_task"]
+    assert alarmed.figures["drift.error"] == status["error"]["statistic"]
+    assert status["labels"]["last_alarm_task"] is None
 
 
 def test_a_restart_goes_on_with_the_same_history(bench: Bench) -> None:

@@ -57,8 +57,17 @@ class SimulatedLineage:
         """Versions served, the first one included."""
         return len(self.standing.served)
 
-    def learn(self, learned: Callable[[Accuracy], Callable[[float], Accuracy]]) -> Ruling:
+    def learn(
+        self,
+        learned: Callable[[Accuracy], Callable[[float], Accuracy]],
+        *,
+        alarm: int | None = None,
+    ) -> Ruling:
         """Take one task: from the head's accuracy to that at a point of the way to the candidate's.
+
+        Args:
+            learned: Makes of the head's accuracy that at any point.
+            alarm: As `Deliberation.rule` takes it.
 
         Returns:
             What was decided.
@@ -74,6 +83,7 @@ class SimulatedLineage:
             self.standing,
             task=task,
             arrivals=arrivals,
+            alarm=alarm,
             is_head_current=self.head == self.current,
             evidence_at=lambda point: self._evidence(Version(at_point(point), seed), task),
         )
