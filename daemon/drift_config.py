@@ -17,7 +17,7 @@ class ErrorDetectorConfig:
     """Of adwin: chance of a false alarm by one of its tests; smaller alarms later."""
     page_hinkley_delta: float = 0.01
     """Of page_hinkley: rise of the error that is no drift yet."""
-    page_hinkley_threshold: float = 30.0
+    page_hinkley_threshold: float = 50.0
     """Of page_hinkley: errors above that rise, added up, that are drift."""
     kswin_alpha: float = 0.0001
     """Of kswin: chance of a false alarm by one of its tests."""
@@ -44,7 +44,7 @@ class OuterDetectorConfig(ErrorDetectorConfig):
 
     kind: DetectorKind = "page_hinkley"
     """adwin, page_hinkley, kswin or none; one value comes per task, so few is all there is."""
-    page_hinkley_threshold: float = 0.1
+    page_hinkley_threshold: float = 0.05
     """Of page_hinkley: rises of the outer ratio, added up over tasks, that are drift."""
 
 

@@ -43,11 +43,12 @@ class DriftObservation:
             self._metrics.drift_last_alarm.labels(name).set(at_ms / 1000)
         return {
             name: {
-                "statistic": statistic,
+                "score": score,
                 "threshold": threshold,
+                "alarmed": name in history.alarms_of_last_task,
                 "last_alarm_task": history.last_alarm_task.get(name),
                 "last_alarm_ms": history.last_alarm_ms.get(name),
             }
             for name in DETECTORS
-            for statistic, threshold in [self._scores.get(name, (None, None))]
+            for score, threshold in [self._scores.get(name, (None, None))]
         }

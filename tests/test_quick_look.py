@@ -95,7 +95,9 @@ def test_a_turned_concept_alarms_the_detector_of_the_error(bench: Bench) -> None
     at = bench.value("drift_last_alarm_timestamp_seconds", detector="error")
     assert alarmed.figures["newest_event_ms"] / 1000 == at
     assert 5 == status["error"]["last_alarm_task"]
-    assert alarmed.figures["drift.error"] == status["error"]["statistic"]
+    assert alarmed.figures["drift.error"] == status["error"]["score"]
+    assert status["error"]["alarmed"]
+    assert not status["labels"]["alarmed"]
     assert status["labels"]["last_alarm_task"] is None
 
 
