@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from teacherd.consumers.record import Partition
-from teacherd.daemon.entries import Entry, Plan
+from teacherd.daemon.entries import Entry, Plan, Skip
 from teacherd.daemon.lineage import Lineage
 
 _NOWHERE = float("inf")
@@ -29,12 +29,13 @@ def replay_starts(
     lineage = Lineage()
     start: int | None = None
     starts: dict[int, int | None] = {}
-    for entry in entries:
+    limits = _limits(entries)
+    for entry, limit in zip(entries, limits, strict=True):
         plan = lineage.unfinished
         first_new = lineage.next_version
         lineage.apply(entry)
         for version in range(first_new, lineage.next_version):
-            if plan is not None and not _is_readable(plan, earliest):
+            if plan is not None and not _is_readable(plan, earliest, limit):
                 start = None
             starts[version] = start
             if start is None and is_kept(version):
@@ -42,9 +43,29 @@ def replay_starts(
     return starts
 
 
-def _is_readable(plan: Plan, earliest: Mapping[Partition, int]) -> bool:
-    return all(
-        closed.count == 0
-        or earliest.get(Partition(closed.topic, closed.partition), _NOWHERE) <= closed.start
-        for closed in plan.ranges
-    )
+def _limits(entries: Sequence[Entry]) -> list[Mapping[Partition, int]]:
+    """Return for each entry from where on each partition holds other records by now.
+
+    A skip that runs backwards says that a log was cut back or made anew.
+    """
+    limit: Mapping[Partition, int] = {}
+    limits = []
+    for entry in reversed(entries):
+        if isinstance(entry, Skip) and entry.end < entry.start:
+            partition = Partition(entry.topic, entry.partition)
+            limit = {**limit, partition: min(entry.end, limit.get(partition, entry.end))}
+        limits.append(limit)
+    return limits[::-1]
+
+
+def _is_readable(
+    plan: Plan, earliest: Mapping[Partition, int], limit: Mapping[Partition, int]
+) -> bool:
+    for closed in plan.ranges:
+        partition = Partition(closed.topic, closed.partition)
+        if closed.count and (
+            earliest.get(partition, _NOWHERE) > closed.start
+            or limit.get(partition, _NOWHERE) < closed.end
+        ):
+            return False
+    return True

@@ -24,7 +24,7 @@ from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
 
 _NOT_COMPARED = ("version", "sha256", "manifest_sha256", "figures", "should_publish")
-_OF_THE_EVALUATION_SETS = ("accuracy.", "forgetting.")
+_OF_THE_EVALUATION_SETS = ("accuracy.", "student_accuracy.", "forgetting.")
 """Beginnings of figures that decide nothing: today's evaluation sets may be others."""
 
 

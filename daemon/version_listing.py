@@ -10,7 +10,7 @@ from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.config import Config
 from teacherd.daemon.entries import Outcome, Plan
-from teacherd.daemon.errors import StateError, UnavailableError, UsageError
+from teacherd.daemon.errors import StateError, TeacherdError, UsageError
 from teacherd.daemon.lineage import Lineage, VersionRecord
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.lineage_reading import read_lineage
@@ -130,7 +130,7 @@ def _replay_starts(
     try:
         with closing(open_archive(config)) as archive:
             earliest = archive.earliest()
-    except (UnavailableError, SourceError, StreamLogError):
+    except (TeacherdError, SourceError, StreamLogError):
         return None
     return replay_starts(
         [logged.entry for logged in entries],

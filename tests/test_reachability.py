@@ -4,6 +4,7 @@ import pytest
 from short_logs import ENTRIES
 
 from teacherd.consumers.record import Partition
+from teacherd.daemon.entries import Skip
 from teacherd.daemon.reachability import replay_starts
 
 
@@ -36,3 +37,23 @@ def test_a_partition_that_is_gone_has_no_records() -> None:
     starts = replay_starts(ENTRIES, earliest={Partition("t", 0): 0}, is_kept=lambda _: True)
 
     assert {0: None, 1: 0, 2: None, 3: None} == starts
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        # Cut back to 6: what the second task read of partition 0 is there no more.
+        (6, {0: None, 1: 0, 2: None, 3: 2}),
+        # Made anew.
+        (0, {0: None, 1: None, 2: None, 3: 2}),
+    ],
+)
+def test_a_log_that_was_made_anew_holds_other_records(
+    cut: int, expected: dict[int, int | None]
+) -> None:
+    """Though it has records at these offsets."""
+    skip = Skip(topic="t", partition=0, start=9, end=cut, reason="made anew")
+    earliest = {Partition("t", 0): 0, Partition("t", 1): 0}
+    starts = replay_starts([*ENTRIES, skip], earliest=earliest, is_kept=lambda _: True)
+
+    assert expected == starts
