@@ -119,8 +119,13 @@ def replay(
     if explain:
         _explain(settings, to, start, as_json=as_json)
         return
+    from dataclasses import replace
+
+    from teacherd.daemon.logs import configure_logs
     from teacherd.daemon.replaying import replay_versions
 
+    # What it says beside the result goes to stderr, and of that only what is wrong.
+    configure_logs(replace(settings.logging, level="warning"))
     with progress_bar("tasks") as bar:
         report = replay_versions(settings, target=to, start=start, out=out, on_task=bar.update)
     if as_json:

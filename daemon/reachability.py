@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from teacherd.consumers.record import Partition
-from teacherd.daemon.entries import Entry, Plan, Skip
+from teacherd.daemon.entries import Entry, Outcome, Plan, Rollback, Skip
 from teacherd.daemon.lineage import Lineage
 
 _NOWHERE = float("inf")
@@ -33,6 +33,9 @@ def replay_starts(
     for entry, limit in zip(entries, limits, strict=True):
         plan = lineage.unfinished
         first_new = lineage.next_version
+        back = _goes_back_to(entry, lineage)
+        if start is not None and back is not None and back < start and not is_kept(back):
+            start = None
         lineage.apply(entry)
         for version in range(first_new, lineage.next_version):
             if plan is not None and not _is_readable(plan, earliest, limit):
@@ -41,6 +44,15 @@ def replay_starts(
             if start is None and is_kept(version):
                 start = version
     return starts
+
+
+def _goes_back_to(entry: Entry, lineage: Lineage) -> int | None:
+    """Return the version whose weights an entry takes up again, None if it takes up none."""
+    if isinstance(entry, Rollback):
+        return entry.to
+    if isinstance(entry, Outcome) and entry.head_returns:
+        return lineage.current
+    return None
 
 
 def _limits(entries: Sequence[Entry]) -> list[Mapping[Partition, int]]:

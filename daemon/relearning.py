@@ -9,6 +9,7 @@ import torch
 
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.record_archive import RecordArchive
+from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.comparison import Comparison, compare_teachers
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
@@ -19,11 +20,20 @@ from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.recovery import build_decoder, gather_holdouts, reread
 from teacherd.daemon.replay_report import Facts, VerdictComparison, VersionComparison
-from teacherd.models.artifact import LoadedTeacher, Manifest, read_manifest, version_folder
+from teacherd.models.artifact import (
+    LoadedTeacher,
+    Manifest,
+    read_manifest,
+    version_folder,
+    write_artifact,
+)
 from teacherd.models.learner import NonFiniteError
 from teacherd.models.provenance import Provenance
 
-_NOT_COMPARED = ("version", "sha256", "manifest_sha256", "figures", "should_publish")
+_NOT_COMPARED = {"version", "sha256", "manifest_sha256", "figures", "should_publish"}
+"""What the decision does not say by itself; whether to serve depends on the publication's mode."""
+_SINCE_THE_GATE = {"arrivals", "is_best"}
+"""Outcomes of 0.1.0 say neither."""
 _OF_THE_EVALUATION_SETS = ("accuracy.", "student_accuracy.", "forgetting.")
 """Beginnings of figures that decide nothing: today's evaluation sets may be others."""
 
@@ -52,6 +62,7 @@ class Relearning:
         kept: The lineage's own versions, to compare with.
         made: Where those go that are made again.
         archive: Gives the planned records once more.
+        base_holdout: If it is there.
         device: Where to compute.
     """
 
@@ -65,9 +76,12 @@ class Relearning:
         kept: VersionStore,
         made: VersionStore,
         archive: RecordArchive,
+        base_holdout: BaseHoldout | None,
         device: torch.device,
     ) -> None:
         self._template = head.manifest
+        self._head = head
+        self._base_holdout = base_holdout
         self._kept = kept
         self._made = made
         self._archive = archive
@@ -88,13 +102,55 @@ class Relearning:
             measurement=measurement,
             lineage=lineage,
             load_version=self._load_version,
+            base=base_holdout,
         )
-        with closing(build_decoder(settings.decoding, head.manifest)) as decoder:
-            gather_holdouts(self._core, lineage, archive, decoder)
+        self._gather(settings)
 
-    def roll_back(self, rollback: Rollback) -> None:
-        """Go on from the version that a rollback made."""
+    def roll_back(
+        self, rollback: Rollback, provenance: Provenance, differing_facts: Facts
+    ) -> VersionComparison:
+        """Make the version that a rollback made, and go on from it; its entry is applied.
+
+        Raises:
+            StateError: The version that it goes back to is neither kept nor made again.
+        """
+        old = self._load(rollback.to)
+        manifest = self._made.write(
+            rollback.version,
+            lambda folder: write_artifact(folder, old.network, old.manifest.design, provenance),
+        )
         self._core.roll_back(rollback)
+        return VersionComparison(
+            version=rollback.version,
+            task=None,
+            sha256=manifest.weights_sha256,
+            logged_sha256=rollback.sha256,
+            differing_facts=differing_facts,
+        )
+
+    def can_judge(self, decided: DecidedTask) -> bool:
+        """Tell whether all is there that the decision was made with; the plan is applied."""
+        lineage, standing = self._lineage, self._lineage.standing
+        settings, plan = decided.settings, decided.attempts[-1]
+        versions = {lineage.current or 0, standing.best}
+        if standing.probation is not None:
+            versions |= {standing.probation.version, standing.probation.predecessor}
+        sha256 = settings.base_holdout_sha256
+        found = self._base_holdout
+        has_base = found is not None and found.sha256 == sha256
+        return not settings.gate.is_on or (
+            all(self._is_there(version) for version in versions - {lineage.head})
+            and set(plan.holdouts) <= self._core.holdouts.of_tasks.keys()
+            and (sha256 is None or has_base or standing.is_base_retired)
+        )
+
+    def close(self, outcome: Outcome) -> None:
+        """Let an outcome take effect; it is applied, and so is what was published by it."""
+        self._core.close(outcome)
+
+    def pass_over(self, settings: DecidingConfig) -> None:
+        """Take in the holdout of a task that is not learned again, if it left one."""
+        self._gather(settings)
 
     def read(self, decided: DecidedTask) -> BufferedTask:
         """Return the instances of a task.
@@ -110,13 +166,15 @@ class Relearning:
     ) -> tuple[VersionComparison | None, VerdictComparison | None]:
         """Learn a task again; return its version, if it became one, and a verdict that differs.
 
+        Where it cannot be judged, or comes out otherwise, the point that is logged is taken.
+
         Raises:
             UnavailableError: It became a version, and learning it cannot be brought to an end.
         """
         if decided.settings != self._core.settings:
             self._core.configure(decided.settings)
-        outcome = self._core.drift.add_to(self._outcome_now(decided, task))
-        logged = decided.outcome
+        logged, is_judged = decided.outcome, self.can_judge(decided)
+        outcome = self._outcome_now(decided, task, is_judged=is_judged)
         version = None
         if logged.result == "accepted":
             if outcome.result == "quarantined":
@@ -125,10 +183,9 @@ class Relearning:
                     f"{', '.join(outcome.reasons)}"
                 )
             version = self._write(decided, task)
-        self._core.close(logged)
-        return version, _compare_verdicts(decided, outcome)
+        return version, _compare_verdicts(decided, outcome) if is_judged else None
 
-    def _outcome_now(self, decided: DecidedTask, task: BufferedTask) -> Outcome:
+    def _outcome_now(self, decided: DecidedTask, task: BufferedTask, *, is_judged: bool) -> Outcome:
         """Go through the attempts as the daemon did; return what the last one comes to."""
         reason = ""
         for attempt in decided.attempts:
@@ -138,12 +195,37 @@ class Relearning:
             try:
                 while self._core.step():
                     pass
-                return self._core.decide().outcome
+                return self._judge(decided.outcome, is_judged=is_judged)
             except NonFiniteError as error:
                 reason = str(error)
         return Outcome(task=decided.outcome.task, result="quarantined", reasons=(reason,))
 
+    def _judge(self, logged: Outcome, *, is_judged: bool) -> Outcome:
+        """Decide, or take the log's word for it, at the end of an attempt."""
+        if not is_judged:
+            self._core.follow(logged)
+            return logged
+        state = self._core.state_dict()
+        outcome = self._core.drift.add_to(self._core.decide().outcome)
+        if logged.result == "accepted" and outcome.point != logged.point:
+            self._core.load_state_dict(state)
+            self._core.follow(logged)
+        return outcome
+
+    def _gather(self, settings: DecidingConfig) -> None:
+        with closing(build_decoder(settings.decoding, self._template)) as decoder:
+            gather_holdouts(self._core, self._lineage, self._archive, decoder)
+
+    def _is_there(self, version: int) -> bool:
+        return any(
+            version_folder(store.root, version).is_dir() for store in (self._made, self._kept)
+        )
+
     def _load_version(self, version: int) -> LoadedTeacher:
+        """Load a version to compare with; another stands in where nothing is judged by it."""
+        return self._load(version) if self._is_there(version) else self._head
+
+    def _load(self, version: int) -> LoadedTeacher:
         """Load a version as it was made again, else the lineage's own."""
         device = str(self._device)
         if version_folder(self._made.root, version).is_dir():
@@ -188,10 +270,13 @@ def _compare_verdicts(decided: DecidedTask, now: Outcome) -> VerdictComparison |
     logged = decided.outcome
     differences: dict[str, tuple[Any, Any]] = {}
     if logged.result != now.result or now.result != "quarantined":
-        for name in (field.name for field in fields(Outcome)):
+        unsaid = _NOT_COMPARED | (_SINCE_THE_GATE if logged.arrivals is None else set())
+        for name in {field.name for field in fields(Outcome)} - unsaid:
             before, after = getattr(logged, name), getattr(now, name)
-            if name not in _NOT_COMPARED and before != after:
+            if before != after:
                 differences[name] = (before, after)
+        if logged.should_publish and not now.should_publish:
+            differences["should_publish"] = (True, False)
         differences |= _differing_figures(logged.figures, now.figures)
     if not differences:
         return None

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from teacherd.consumers.record_archive import RecordArchive
+from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.config import DecidingConfig
-from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback, Runtime
+from teacherd.daemon.entries import Outcome, Plan, Publish, Retry, Rollback, Runtime
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_log import LoggedEntry
@@ -23,6 +24,7 @@ from teacherd.daemon.replay_report import (
     VersionComparison,
 )
 from teacherd.daemon.runtime_facts import differing_facts, runtime_facts
+from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import LoadedTeacher
 from teacherd.models.provenance import Provenance
 
@@ -41,6 +43,7 @@ class Replay:
         kept: The lineage's own versions.
         made: Where those go that are made again.
         archive: Gives the planned records once more.
+        base_holdout: If it is there.
         device: Where to compute.
         on_task: Told how many of how many tasks are done.
     """
@@ -54,6 +57,7 @@ class Replay:
         kept: VersionStore,
         made: VersionStore,
         archive: RecordArchive,
+        base_holdout: BaseHoldout | None,
         device: torch.device,
         on_task: Callable[[int, int], None],
     ) -> None:
@@ -63,10 +67,12 @@ class Replay:
         self._kept = kept
         self._made = made
         self._archive = archive
+        self._base_holdout = base_holdout
         self._device = device
         self._on_task = on_task
         self._lineage = Lineage()
         self._relearning: Relearning | None = None
+        self._closing: Outcome | None = None
         self._attempts: list[Plan] = []
         self._facts: Facts = {}
         self._task_facts: Facts = {}
@@ -121,18 +127,33 @@ class Replay:
     def _follow(self, logged: LoggedEntry) -> None:
         """Do what an entry says, as far as it lies after the start; then take it into account."""
         entry = logged.entry
-        if self._has_begun and isinstance(entry, Outcome) and _was_learned(entry):
+        if not isinstance(entry, Publish):
+            self._close()
+        has_begun = self._has_begun
+        if has_begun and isinstance(entry, Outcome) and _was_learned(entry):
             self._learn_again(entry, logged.written_at)
+        if has_begun and isinstance(entry, Rollback):
+            self._relearning = self._relearning or self._begin()
         self._lineage.apply(entry)
         match entry:
             case Runtime():
                 self._take_runtime(entry)
             case Rollback() if self._relearning is not None:
-                self._relearning.roll_back(entry)
+                self._roll_back(self._relearning, entry, logged.written_at)
             case Plan():
                 self._attempts, self._task_facts = [entry], self._facts
             case Retry():
                 self._take_retry(entry)
+            case Outcome():
+                self._closing = entry
+
+    def _close(self) -> None:
+        """Let the last outcome take effect, once everything is applied that went with it."""
+        outcome, self._closing = self._closing, None
+        if outcome is not None and self._relearning is not None:
+            self._relearning.close(outcome)
+            if not _was_learned(outcome):
+                self._relearning.pass_over(self._settings())
 
     def _take_runtime(self, runtime: Runtime) -> None:
         threads = runtime.facts.get("threads", "")
@@ -163,6 +184,7 @@ class Replay:
             provenance=self._provenance(outcome, written_at),
             differing_facts=self._task_facts,
         )
+        is_judged = relearning.can_judge(decided)
         try:
             task = relearning.read(decided)
         except UnavailableError:
@@ -171,12 +193,15 @@ class Replay:
             self._not_judged.append(outcome.task)
             return
         version, verdict = relearning.learn(decided, task)
-        self._num_verdicts += 1
+        if is_judged:
+            self._num_verdicts += 1
+        else:
+            self._not_judged.append(outcome.task)
         self._versions += [version] if version else []
         self._verdicts += [verdict] if verdict else []
 
     def _begin(self) -> Relearning:
-        base, head = (self._load(version) for version in (0, self._start))
+        base, head = (self._load(version) for version in (0, self._lineage.head))
         return Relearning(
             self._settings(),
             lineage=self._lineage,
@@ -185,6 +210,7 @@ class Replay:
             kept=self._kept,
             made=self._made,
             archive=self._archive,
+            base_holdout=self._base_holdout,
             device=self._device,
         )
 
@@ -207,10 +233,21 @@ class Replay:
             version=lineage.next_version,
             parent=lineage.head,
             tasks=(outcome.task,),
-            verdict={"result": outcome.result},
+            verdict=verdict_of(outcome),
             metrics=outcome.figures,
             created_at=written_at,
         )
+
+    def _roll_back(self, relearning: Relearning, rollback: Rollback, written_at: str) -> None:
+        provenance = Provenance(
+            lineage=self._lineage.id,
+            epoch=self._lineage.epoch,
+            version=rollback.version,
+            parent=rollback.to,
+            verdict={"result": rollback.kind},
+            created_at=written_at,
+        )
+        self._versions.append(relearning.roll_back(rollback, provenance, self._facts))
 
 
 def _was_learned(outcome: Outcome) -> bool:

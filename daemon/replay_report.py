@@ -17,7 +17,8 @@ class VersionComparison:
     """A version that was made again."""
 
     version: int
-    task: int
+    task: int | None
+    """None for what a rollback made."""
     sha256: str
     """Of the weights that the replay came to."""
     logged_sha256: str
@@ -64,8 +65,8 @@ class ReplayReport:
     verdicts: tuple[VerdictComparison, ...]
     """Those that came out otherwise."""
     not_judged: tuple[int, ...]
-    """Tasks that became no version and whose records are gone: their decision cannot be made again,
-    and nothing depends on it."""
+    """Tasks whose decision cannot be made again, because records, holdouts or versions that it was
+    made with are gone; what became of them is taken from the log."""
 
     @property
     def result(self) -> Result:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log_file import StreamLogError
+from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
 from teacherd.daemon.config import Config
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.durable import write_folder
-from teacherd.daemon.errors import UnavailableError, UsageError
+from teacherd.daemon.errors import ConfigurationError, UnavailableError, UsageError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.publication import PublicationConfig, VersionStore
@@ -65,13 +66,15 @@ def replay_versions(
                 )
                 start = _require_start(starts, target)
             made = VersionStore(PublicationConfig(), Path(scratch))
+            kept = VersionStore(PublicationConfig(), root)
             report = Replay(
                 entries,
                 start=start,
                 target=target,
-                kept=VersionStore(PublicationConfig(), root),
+                kept=kept,
                 made=made,
                 archive=archive,
+                base_holdout=_find_base_holdout(config, kept, lineage),
                 device=prepare_device(config.process.device, config.process.num_threads),
                 on_task=on_task,
             ).run()
@@ -95,6 +98,20 @@ def _require_versions(lineage: Lineage, *, target: int, start: int | None) -> No
         )
     if start is not None and start >= target:
         raise UsageError(f"--from: {start} is not before version {target}")
+
+
+def _find_base_holdout(config: Config, kept: VersionStore, lineage: Lineage) -> BaseHoldout | None:
+    """Return the base holdout as configured today, None where there is none that fits."""
+    head = lineage.versions[lineage.head]
+    design = kept.load(head.version, head.sha256, head.manifest_sha256).manifest.design
+    try:
+        return load_base_holdout(
+            config.gate,
+            input_shape=design.architecture.input_shape,
+            num_classes=len(design.classes),
+        )
+    except ConfigurationError:
+        return None  # what was judged with it is then not judged again
 
 
 def _require_start(starts: dict[int, int | None], target: int) -> int:

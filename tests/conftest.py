@@ -1,11 +1,13 @@
 """Fixtures that any test may ask for."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from programs import find_program
 
 if TYPE_CHECKING:
@@ -26,6 +28,17 @@ def requires_program() -> RequiresProgram:
         return find_program(name, install_hint, environment=os.environ)
 
     return requires
+
+
+@pytest.fixture
+def logging_left_alone() -> Iterator[None]:
+    """Give the process its own logging back after what configures it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from kafka_service import KafkaService
 from teacherd.consumers.producing import NPY, build_record
 from teacherd.daemon.errors import ExitCode
 
+pytestmark = pytest.mark.usefixtures("logging_left_alone")
+
 
 @pytest.fixture
 def settings(kafka: KafkaService, tmp_path: Path) -> dict[str, Any]:

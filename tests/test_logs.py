@@ -3,23 +3,13 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from teacherd.daemon.logs import ClientLogLimit, LoggingConfig, configure_logs, set_level
 
-
-@pytest.fixture(autouse=True)
-def _logging_left_alone() -> Iterator[None]:
-    """Give the process its own logging back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_left_alone")
 
 
 class Terminal(io.StringIO):

@@ -1,10 +1,10 @@
 """From where a version can be replayed: kept weights, and the records of every task since."""
 
 import pytest
-from short_logs import ENTRIES
+from short_logs import ENTRIES, task
 
 from teacherd.consumers.record import Partition
-from teacherd.daemon.entries import Skip
+from teacherd.daemon.entries import Rollback, Skip
 from teacherd.daemon.reachability import replay_starts
 
 
@@ -57,3 +57,26 @@ def test_a_log_that_was_made_anew_holds_other_records(
     starts = replay_starts([*ENTRIES, skip], earliest=earliest, is_kept=lambda _: True)
 
     assert expected == starts
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({0, 1, 2, 3, 4}, {4: 2, 5: 2}),
+        ({0, 2, 3, 4}, {4: None, 5: 4}),
+        ({0, 2, 3}, {4: None, 5: None}),
+    ],
+)
+def test_a_rollback_needs_the_weights_that_it_goes_back_to(
+    kept: set[int], expected: dict[int, int | None]
+) -> None:
+    """Kept, or made again on the way: else the next start is what it made."""
+    entries = [
+        *ENTRIES,
+        Rollback(version=4, to=1, sha256="0", cause="request"),
+        *task(5, 4, (1, 8, 9)),
+    ]
+    earliest = {Partition("t", 0): 9, Partition("t", 1): 4}
+    starts = replay_starts(entries, earliest=earliest, is_kept=kept.__contains__)
+
+    assert {0: None, 1: None, 2: None, 3: 2, **expected} == starts

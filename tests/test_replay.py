@@ -24,6 +24,7 @@ from teacherd.daemon.replaying import replay_versions
 from teacherd.daemon.version_listing import list_versions
 from teacherd.models.artifact import verify_artifact, version_folder
 
+pytestmark = pytest.mark.usefixtures("logging_left_alone")
 NUM_TASKS = 4
 SECTIONS: dict[str, dict[str, Any]] = {"endpoints": {"port": 0}, "logging": {"format": "json"}}
 
