@@ -92,7 +92,8 @@ def restore(
 
 def replay(
     to: Annotated[
-        int | None, typer.Option("--to", help="The last version to make again; the newest.")
+        int | None,
+        typer.Option("--to", help="The last version to make again; by default to the end."),
     ] = None,
     start: Annotated[
         int | None,

@@ -39,7 +39,7 @@ class Replay:
     Args:
         entries: Of the lineage log.
         start: Version to begin with; its weights are in `kept`.
-        target: Version to end with.
+        target: Version to end with; None follows the log to its end.
         kept: The lineage's own versions.
         made: Where those go that are made again.
         archive: Gives the planned records once more.
@@ -53,7 +53,7 @@ class Replay:
         entries: Sequence[LoggedEntry],
         *,
         start: int,
-        target: int,
+        target: int | None,
         kept: VersionStore,
         made: VersionStore,
         archive: RecordArchive,
@@ -104,7 +104,7 @@ class Replay:
         return ReplayReport(
             lineage=self._lineage.id,
             start=self._start,
-            target=self._target,
+            target=self._lineage.next_version - 1 if self._target is None else self._target,
             versions=tuple(self._versions),
             num_verdicts=self._num_verdicts,
             verdicts=tuple(self._verdicts),

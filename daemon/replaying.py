@@ -36,7 +36,7 @@ def replay_versions(
 
     Args:
         config: Says where lineage and records are.
-        target: The last version to make; the newest by default.
+        target: The last version to make; by default the log is followed to its end.
         start: The version to begin with; by default the oldest that all records since are there of.
         out: Where to put the target's folder, as it was made again.
         on_task: Told how many of how many tasks are done.
@@ -48,8 +48,8 @@ def replay_versions(
     """
     directory = Path(config.process.state_directory)
     entries, lineage = read_lineage(directory)
-    target = max(lineage.versions, default=0) if target is None else target
-    _require_versions(lineage, target=target, start=start)
+    last = lineage.next_version - 1 if target is None else target
+    _require_versions(lineage, target=last, start=start)
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already; name a folder that does not")
     root = directory / PUBLIC
@@ -64,7 +64,7 @@ def replay_versions(
                     earliest=archive.earliest(),
                     is_kept=lambda version: version_folder(root, version).is_dir(),
                 )
-                start = _require_start(starts, target)
+                start = _require_start(starts, last)
             made = VersionStore(PublicationConfig(), Path(scratch))
             kept = VersionStore(PublicationConfig(), root)
             report = Replay(
@@ -81,7 +81,7 @@ def replay_versions(
         except (SourceError, StreamLogError) as error:
             raise UnavailableError(str(error)) from error
         if out is not None:
-            _keep(version_folder(made.root, target), out)
+            _keep(version_folder(made.root, last), out)
     return report
 
 

@@ -27,12 +27,16 @@ NUM_TASKS = 8
 
 
 def learnable_records(count: int, *, seed: int) -> list[NewRecord]:
-    """Return records whose class can be learned, more or less: the largest of three features."""
+    """Return records whose class can be learned but for a stretch: the largest of three features.
+
+    What lies in the stretch teaches nonsense, so that the gate has something to hold back.
+    """
     rng = np.random.default_rng(seed)
     records = []
-    for _ in range(count):
+    for place in range(count):
         features = rng.normal(size=4).astype(np.float32)
-        label = CLASSES[int(np.argmax(features[:3]))] if rng.random() < 0.9 else CLASSES[0]
+        is_nonsense = 180 <= place < 300
+        label = CLASSES[(int(np.argmax(features[:3])) + is_nonsense) % len(CLASSES)]
         records.append(build_record(encode_npy(features), content_type=NPY, label=label))
     return records
 
@@ -50,6 +54,8 @@ def bench(tmp_path: Path) -> Bench:
         gate={
             "holdout_share": 0.3,
             "holdout_tasks": 3,
+            "grid": [1.0, 0.75],
+            "max_held": 2,
             "allowance": 0.1,
             "forgetting": 0.1,
             "base_holdout": str(tmp_path / "base_holdout.npz"),
@@ -57,7 +63,7 @@ def bench(tmp_path: Path) -> Bench:
         learning={
             "epochs": 4,
             "optimizer": {"learning_rate": 0.3},
-            "consolidation": {"freezing_epochs": 1, "interval_epochs": 1},
+            "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.1},
         },
         tasks={"instances": 60, "min_instances": 1},
     )
@@ -85,7 +91,10 @@ def test_every_verdict_comes_out_the_same(daemon: ForkedDaemon, bench: Bench) ->
     report = replay(bench)
     outcomes = daemon.outcomes()
 
-    assert {"ungated"} != {each.gate for each in outcomes}
+    assert {"accepted", "held"} == {each.result for each in outcomes}
+    assert any(each.point < 1 for each in outcomes)
+    assert any(each.head_returns for each in outcomes)
+    assert NUM_TASKS == report.num_verdicts
     assert any(check.num for each in outcomes for check in each.checks)
     assert [] == [dict(each.differences) for each in report.verdicts]
     assert "equal" == report.result
@@ -148,6 +157,7 @@ def test_a_rollback_is_followed(daemon: ForkedDaemon, bench: Bench, tmp_path: Pa
 
     assert "equal" == report.result
     assert [None] == [each.task for each in report.versions if each.version == made]
-    assert report.versions[-1].version > made
+    assert NUM_TASKS + 2 == report.num_verdicts
+    assert made in {plan.head for plan in again.plans()}
     assert ("equal", made) == (alone.result, alone.versions[-1].version)
     assert manifest.weights_sha256 == verify_artifact(tmp_path / "out").weights_sha256
