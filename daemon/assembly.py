@@ -1,5 +1,6 @@
 """Builds the process's parts from the configuration and recovers what a crash left."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.source import Source
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
+from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import Config, DecidingConfig
+from teacherd.daemon.control_socket import ControlSocket
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.entries import Plan
@@ -38,10 +41,12 @@ from teacherd.daemon.recovery import (
     RecordsChangedError,
     build_decoder,
     gather_holdouts,
+    rebuild,
     reread,
     seek_to_places,
     settings_of_next_task,
 )
+from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
 from teacherd.daemon.state_directory import StateDirectory
@@ -79,6 +84,8 @@ class Assembly:
         self.intake: Intake
         self.learning: Learning
         self.mirrors: list[Mirroring] = []
+        self.commands = Commands()
+        self._control: ControlSocket | None = None
 
     def start(self, lock: StateLock | None = None) -> None:
         """Open the state, recover, and make intake and learning ready to run.
@@ -108,8 +115,16 @@ class Assembly:
             self._take_up(state, head, source, device)
         self._interruption.end()
 
+    def open_control(self) -> ControlSocket:
+        """Let commands come in; whoever calls this runs what it returns."""
+        directory = Path(self._config.process.state_directory)
+        self._control = ControlSocket(directory, self.commands, stop=self._stop)
+        return self._control
+
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""
+        if self._control is not None:
+            self._control.close()
         if self._buffer is not None:
             self._buffer.close()
         if self._state is not None:
@@ -136,7 +151,7 @@ class Assembly:
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
         core = self._build_core(state, head, device, settings, base)
-        self.learning = self._build_learning(state, core, buffer)
+        self.learning = self._build_learning(state, core, buffer, head.manifest)
         archive = InterruptibleArchive(source, self._interruption)
         with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
             gather_holdouts(core, state.journal.lineage, archive, planned_decoder)
@@ -204,7 +219,7 @@ class Assembly:
         return core
 
     def _build_learning(
-        self, state: StateDirectory, core: DecidingCore, buffer: TaskBuffer
+        self, state: StateDirectory, core: DecidingCore, buffer: TaskBuffer, manifest: Manifest
     ) -> Learning:
         config = self._config
         opening = state.journal.lineage.opening
@@ -219,6 +234,10 @@ class Assembly:
             versions=state.versions,
             quarantine=state.quarantine,
             read_records=self.intake.requests.ask,
+            retrying=Retrying(
+                self.intake.requests, functools.partial(rebuild, config.decoding, manifest)
+            ),
+            commands=self.commands,
             buffer=buffer,
             load=self._load,
             observation=self._observation,

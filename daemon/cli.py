@@ -2,7 +2,14 @@
 
 import typer
 
-from teacherd.daemon import cli_lineage, cli_models, cli_records, cli_service, cli_serving
+from teacherd.daemon import (
+    cli_decisions,
+    cli_lineage,
+    cli_models,
+    cli_records,
+    cli_service,
+    cli_serving,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +32,9 @@ app.command(rich_help_panel=_RUN)(cli_records.produce)
 app.command(rich_help_panel=_RUN)(cli_serving.serve)
 app.command(rich_help_panel=_LOOK)(cli_service.status)
 app.add_typer(cli_models.versions_app, name="versions", rich_help_panel=_LOOK)
+app.command(rich_help_panel=_LOOK)(cli_decisions.promote)
+app.command(rich_help_panel=_LOOK)(cli_decisions.rollback)
+app.add_typer(cli_decisions.tasks_app, name="tasks", rich_help_panel=_LOOK)
 app.add_typer(cli_records.dead_letters_app, name="dead-letters", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_LOOK)(cli_lineage.replay)
 app.command(rich_help_panel=_LOOK)(cli_lineage.backup)

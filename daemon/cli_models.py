@@ -142,7 +142,16 @@ def versions_list(
     if as_json:
         print_json(rows)
         return
-    columns = ["version", "parent", "task", "instances", "outer_ratio", "written_at", "state"]
+    columns = [
+        "version",
+        "parent",
+        "task",
+        "instances",
+        "outer_ratio",
+        "gate",
+        "written_at",
+        "state",
+    ]
     print_table(
         "versions",
         [*columns, "replay"],

@@ -30,12 +30,15 @@ class TeacherdError(Exception):
     """A failure that is told in one message, without a traceback, and has an exit code."""
 
     exit_code = ExitCode.GENERIC
+    is_refusal = False
+    """Whether nothing was done, so that a process that was asked goes on."""
 
 
 class UsageError(TeacherdError):
     """The command line asks for something that cannot be."""
 
     exit_code = ExitCode.USAGE
+    is_refusal = True
 
 
 class UnavailableError(TeacherdError):

@@ -22,19 +22,22 @@ from teacherd.consumers.record import OffsetRange
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
-from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore, Place
-from teacherd.daemon.checkpoint_schedule import CheckpointSchedule
+from teacherd.daemon.checkpoint import CheckpointConfig, CheckpointStore
+from teacherd.daemon.checkpointing import Checkpointing
+from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Outcome, Plan, Publish, Retry
-from teacherd.daemon.errors import StateError
+from teacherd.daemon.interventions import Interventions
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import PublicationMode, VersionStore
+from teacherd.daemon.publisher import HELD_BY_ROLLBACK, Publisher
 from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.quick_look import QuickLook
 from teacherd.daemon.recovery import closed_range, planned_range, record_skip
+from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import NonFiniteError
@@ -76,6 +79,8 @@ class Learning:
     Args:
         mode: Whether what passes the gate is served without being asked for.
         read_records: Has records read once more, by the source's own thread.
+        retrying: Tasks that a person wants to be tried again.
+        commands: What a person asks for, taken between two steps.
         release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
@@ -95,6 +100,8 @@ class Learning:
         read_records: Callable[
             [Sequence[OffsetRange], Callable[[Iterator[RecordBatch]], Path]], Future[Path]
         ],
+        retrying: Retrying,
+        commands: Commands,
         buffer: TaskBuffer,
         load: Load,
         observation: Observation,
@@ -102,7 +109,14 @@ class Learning:
         monotonic: Callable[[], float],
         stop: threading.Event,
     ) -> None:
-        self._checkpointing = CheckpointSchedule(config)
+        self._checkpointing = Checkpointing(
+            config,
+            store=checkpoints,
+            journal=journal,
+            core=core,
+            observation=observation,
+            monotonic=monotonic,
+        )
         self._core = core
         self._schedule = schedule
         self._mode = mode
@@ -111,6 +125,18 @@ class Learning:
         self._versions = versions
         self._quarantine = quarantine
         self._read_records = read_records
+        self._retrying = retrying
+        self._commands = commands
+        self._interventions = Interventions(
+            journal=journal,
+            core=core,
+            publisher=Publisher(journal, versions, mode=mode, now=observation.timestamp),
+            versions=versions,
+            checkpointing=self._checkpointing,
+            observation=observation,
+            retrying=retrying,
+            close_running=self._close_for_rollback,
+        )
         self._buffer = buffer
         self._load = load
         self._look = QuickLook(core, buffer=buffer, history=journal.lineage.drift)
@@ -156,35 +182,61 @@ class Learning:
         while self.tick():
             self._observation.beat("learning")
         if self._running is None:
-            self._checkpoint()
+            self._checkpointing.write_between()
         elif self._running.quarantining is None:
-            self._checkpoint_inside()
+            self._checkpointing.write_inside(self._running.plan)
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
+        if self._running is not None and self._running.quarantining is not None:
+            self._finish_quarantining(self._running.quarantining)
+            return not self._stop.is_set()
+        self._commands.obey(self._interventions.handlers)
         if self._running is None:
             self._take_reconfigurations()
-            for lost in self._buffer.take_skips():
-                record_skip(self._journal, lost.offsets, lost.reason)
-            cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
-            if cause is None and self._look.finds_drift():
-                cause = "drift"
-            if cause is not None and not self._stop.is_set():
-                age_seconds = self._buffer.oldest_age_seconds
-                task = self._buffer.cut(cause)
-                self._begin(self._plan(task), task, age_seconds=age_seconds)
-        elif self._running.quarantining is not None:
-            self._finish_quarantining(self._running.quarantining)
+            self._begin_next()
         elif self._step():
-            self._checkpoint_if_due()
+            self._checkpointing.write_if_due(self._task.plan)
         return not self._stop.is_set()
+
+    def _begin_next(self) -> None:
+        """Take up a task that is to be tried again, else cut the next one when it is due."""
+        for lost in self._buffer.take_skips():
+            record_skip(self._journal, lost.offsets, lost.reason)
+        if self._retrying.is_waiting:
+            again = self._retrying.poll(self._journal.lineage, _CUT_TIMEOUT_SECONDS)
+            if again is not None and not self._stop.is_set():
+                self._begin_again(again)
+            return
+        cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
+        if cause is None and self._look.finds_drift():
+            cause = "drift"
+        if cause is not None and not self._stop.is_set():
+            age_seconds = self._buffer.oldest_age_seconds
+            task = self._buffer.cut(cause)
+            self._begin(self._plan(task), task, age_seconds=age_seconds)
+
+    def _begin_again(self, task: BufferedTask) -> None:
+        """Learn a task that was set aside once more, from the head of now."""
+        lineage = self._journal.lineage
+        retry = self._retrying.take(lineage, self._schedule.learning_rate)
+        self._journal.record(retry)
+        self._observation.task_retried(retry)
+        assert lineage.unfinished is not None, "the retry makes it the unfinished one"
+        self._begin(lineage.unfinished, task, age_seconds=0.0)
+
+    def _close_for_rollback(self) -> None:
+        if self._running is not None:
+            task = self._running.plan.task
+            reasons = (HELD_BY_ROLLBACK,)
+            self._close(Outcome(task=task, result="held", reasons=reasons, is_cut_short=True))
 
     def _take_reconfigurations(self) -> None:
         while not self._reconfigurations.empty():
             new = self._reconfigurations.get()
             settings = self._core.name_base(new.deciding)
             self._journal.record_settings(settings.to_entry())
-            self._checkpointing.config = new.checkpoints
+            self._checkpointing.schedule.config = new.checkpoints
             self._core.configure(settings)
             self._look.reset()
             self._schedule = new.deciding.learning.schedule(self._schedule.seed)
@@ -222,13 +274,31 @@ class Learning:
     def _begin(self, plan: Plan, task: BufferedTask, *, age_seconds: float) -> None:
         now = self._monotonic()
         self._running = _Running(plan, task, started=now)
-        self._checkpointing.begin(now, step=0)
+        self._checkpointing.begin()
         if plan.num_instances == 0:
             self._core.take_holdout(plan.task, plan.ranges, task)
             self._close(Outcome(task=plan.task, result="empty"))
             return
         self._observation.task_begun(plan, age_seconds)
         self._core.begin(plan, task)
+        if self._core.rolls_back_to is not None:
+            self._fail_probation(self._core.rolls_back_to)
+
+    def _fail_probation(self, to: int) -> None:
+        """Serve what was served before; what was about to be learned is learned from there."""
+        plan, arrivals = self._task.plan, self._core.arrivals
+        reason = self._journal.lineage.standing.describe_failure(arrivals)
+        outcome = Outcome(
+            task=plan.task,
+            result="held",
+            reasons=(reason,),
+            arrivals=arrivals,
+            is_cut_short=True,
+            rolls_back_to=to,
+        )
+        self._close(outcome)
+        self._interventions.take_back(to, cause="probation", reason=reason)
+        self._retrying.add(plan.task, self._journal.lineage)
 
     def _step(self) -> bool:
         """Make one optimizer step; return whether the task goes on."""
@@ -269,7 +339,7 @@ class Learning:
         assert lineage.unfinished is not None, "the retry is of the plan in progress"
         assert running.task is not None, "it was learned just now"
         running.plan, running.is_whole = lineage.unfinished, False
-        self._checkpointing.begin(self._monotonic(), step=0)
+        self._checkpointing.begin()
         self._core.begin(running.plan, running.task)
 
     def _finish_quarantining(self, kept: Future[Path]) -> None:
@@ -307,7 +377,7 @@ class Learning:
         self._core.close(outcome)
         self._look.reset()
         self._running = None
-        self._checkpoint()
+        self._checkpointing.write_between()
         if manifest is not None and outcome.should_publish:
             self._versions.serve(manifest)
             self._observation.published(manifest)
@@ -340,47 +410,3 @@ class Learning:
     def _task(self) -> _Running:
         assert self._running is not None, "no task is running"
         return self._running
-
-    def _checkpoint_if_due(self) -> None:
-        started, step = self._monotonic(), self._core.num_steps_done
-        if not self._checkpointing.is_due(started, step):
-            return
-        try:
-            self._checkpoint_inside()
-        except StateError as error:
-            # Only speed is lost with it: the plan is in the log, and the next one may succeed.
-            self._observation.checkpoint_failed(error)
-        self._checkpointing.tried(started, self._monotonic(), step)
-
-    def _checkpoint_inside(self) -> None:
-        plan = self._task.plan
-        checkpoint = Checkpoint(
-            lineage=self._journal.lineage.id,
-            pin=self._journal.pin,
-            head=self._journal.lineage.head,
-            task=plan.task,
-            step=self._core.num_steps_done,
-            places=self._places(plan),
-        )
-        self._save(checkpoint, self._core.state_dict())
-
-    def _checkpoint(self) -> None:
-        lineage = self._journal.lineage
-        checkpoint = Checkpoint(
-            lineage=lineage.id, pin=self._journal.pin, head=lineage.head, places=self._places()
-        )
-        self._save(checkpoint, None)
-
-    def _places(self, plan: Plan | None = None) -> tuple[Place, ...]:
-        """Return from where on records are needed: those of a plan in progress as well."""
-        places = {
-            (topic, number): at for (topic, number), at in self._journal.lineage.places.items()
-        }
-        for closed in plan.ranges if plan else ():
-            places[closed.topic, closed.partition] = closed.start
-        return tuple(Place(*partition, offset) for partition, offset in places.items())
-
-    def _save(self, checkpoint: Checkpoint, state: Mapping[str, Any] | None) -> None:
-        started = self._monotonic()
-        size = self._checkpoints.save(checkpoint, state, self._core.holdouts.of_tasks)
-        self._observation.checkpointed(checkpoint, size, self._monotonic() - started)

@@ -206,7 +206,19 @@ class Metrics:
             "freshness_seconds",
             "From the event time of the newest instance that the served teacher learned, to now.",
         )
-        self.promotions = counter("promotions_total", "Candidates by verdict.", ["result"])
+        self.promotions = counter(
+            "promotions_total", "Candidates: published, accepted without that, or held.", ["result"]
+        )
+        self.gate_checks = counter(
+            "gate_checks_total", "Checks of the gate by what they found.", ["gate", "result"]
+        )
+        self.rollbacks = counter("rollbacks_total", "Rollbacks by who wanted them.", ["cause"])
+        self.gate_drifts = counter(
+            "gate_drifts_total", "Drifts of the concept that retired holdouts."
+        )
+        self.notifications = counter(
+            "notifications_total", "Notifications by what became of them.", ["result"]
+        )
         self.checkpoint_duration = gauge(
             "checkpoint_duration_seconds", "How long the last checkpoint took."
         )

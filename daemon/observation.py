@@ -10,12 +10,13 @@ import torch
 from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.checkpoint import Checkpoint
 from teacherd.daemon.drift_observation import DriftObservation
-from teacherd.daemon.entries import Outcome, Plan, Retry
+from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.quarantine import quarantined
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.verdict import holdout_accuracy, holdout_forgetting, verdict_of
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import TaskReport
 
@@ -138,15 +139,13 @@ class Observation:
     def task_closed(self, plan: Plan, outcome: Outcome, seconds: float, lineage: Lineage) -> None:
         """An outcome and everything that follows from it are durable."""
         self._metrics.tasks.labels(outcome.result).inc()
-        if outcome.result in ("accepted", "held"):
-            self._metrics.promotions.labels(outcome.result).inc()
+        self._judged(outcome, lineage)
         self._metrics.task_duration.observe(seconds)
         self._drift.task_closed(outcome)
         self._metrics.task_progress.set(0)
         verdict = {
             "task": plan.task,
-            "result": outcome.result,
-            "reasons": list(outcome.reasons),
+            **verdict_of(outcome),
             "version": outcome.version,
             "figures": dict(outcome.figures),
             "at": self.timestamp(),
@@ -158,10 +157,36 @@ class Observation:
             task=plan.task,
             outcome=outcome.result,
             version=outcome.version,
+            gate=outcome.gate,
+            point=outcome.point,
             reasons=list(outcome.reasons),
             duration_seconds=round(seconds, 3),
             **{name: round(value, 4) for name, value in outcome.figures.items()},
         )
+
+    def _judged(self, outcome: Outcome, lineage: Lineage) -> None:
+        """Count what the gate found, and show how the candidate did on what was held out."""
+        metrics = self._metrics
+        if outcome.result in ("accepted", "held"):
+            is_served = outcome.version is not None and outcome.version == lineage.current
+            metrics.promotions.labels("published" if is_served else outcome.result).inc()
+        for check in outcome.checks:
+            name = "class" if check.holdout.startswith("class ") else check.holdout
+            metrics.gate_checks.labels(f"{name}_{check.against}", check.result).inc()
+        for holdout, value in holdout_forgetting(outcome).items():
+            metrics.forgetting.labels(f"holdout_{holdout}").set(value)
+        for holdout, accuracy in holdout_accuracy(outcome).items():
+            metrics.accuracy.labels(f"holdout_{holdout}", "candidate").set(accuracy)
+        if outcome.drift == "confirmed":
+            metrics.gate_drifts.inc()
+            self._log.warning(
+                "drift_confirmed",
+                task=outcome.task,
+                retired=list(outcome.retired),
+                base=outcome.is_base_retired,
+            )
+        elif outcome.drift == "suspected":
+            self._log.warning("drift_suspected", task=outcome.task)
 
     def standing(self, lineage: Lineage) -> None:
         """Where the lineage stands when the process starts."""
@@ -169,11 +194,16 @@ class Observation:
 
     def _standing(self, lineage: Lineage) -> dict[str, dict[str, Any]]:
         self._metrics.quarantined.set(len(quarantined(lineage)))
+        probation = lineage.standing.probation
         return {
             "lineage": {
                 "id": lineage.id,
                 "head": lineage.head,
                 "current": lineage.current,
+                "best": lineage.standing.best,
+                "held_in_a_row": lineage.standing.held_in_a_row,
+                "probation": probation.version if probation else None,
+                "holdouts": list(lineage.standing.holdouts),
                 "tasks": lineage.num_tasks,
                 "outcomes": dict(lineage.outcomes),
                 "instances_learned": lineage.num_learned,
@@ -206,6 +236,18 @@ class Observation:
         )
         self._served = manifest
         self._log.info("version_published", version=manifest.version)
+
+    def rolled_back(self, rollback: Rollback, lineage: Lineage) -> None:
+        """A new version with the weights of an old one is served."""
+        self._metrics.rollbacks.labels(rollback.cause).inc()
+        self._board.update_sections(self._standing(lineage))
+        self._log.warning(
+            "rolled_back",
+            version=rollback.version,
+            to=rollback.to,
+            cause=rollback.cause,
+            reason=rollback.reason,
+        )
 
     def checkpointed(self, checkpoint: Checkpoint, size_bytes: int, seconds: float) -> None:
         """A checkpoint is durable."""

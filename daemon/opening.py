@@ -9,6 +9,7 @@ import torch
 from teacherd.daemon.config import ModelConfig
 from teacherd.daemon.entries import Open, Publish
 from teacherd.daemon.errors import ConfigurationError, Problem
+from teacherd.daemon.publisher import Publisher
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.models.artifact import (
     ArtifactError,
@@ -33,6 +34,7 @@ def open_lineage(config: ModelConfig, state: StateDirectory, *, seed: int, now: 
         _begin(state, base, seed=seed, now=now)
     else:
         _require_same_base(config, state)
+    Publisher(state.journal, state.versions, mode="automatic", now=lambda: now).mend()
     _mend_publication(state)
 
 

@@ -1,5 +1,7 @@
 """What a start makes up for: the records of an unfinished plan, the partitions' places."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Literal
 
 import structlog
@@ -8,6 +10,7 @@ from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
 from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_archive import RecordArchive
+from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import RecordsLostError, Source
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
@@ -106,6 +109,19 @@ def seek_to_places(
             places[lost.partition] = lost.end
         else:
             return places
+
+
+def rebuild(
+    config: DecodingConfig, manifest: Manifest, plan: Plan, records: Iterator[RecordBatch]
+) -> BufferedTask:
+    """Make a planned task once more of its records.
+
+    Raises:
+        RangeMismatchError: They are gone, or not what the plan says.
+    """
+    ranges = [planned_range(closed) for closed in plan.ranges]
+    with closing(build_decoder(config, manifest)) as decoder:
+        return rebuild_task(ranges, records, decoder, cause=plan.cause)
 
 
 def gather_holdouts(

@@ -167,6 +167,7 @@ class Service:
             self._metrics.reload_successful.set(1)
             self._start_thread("intake", assembly.intake.run)
             self._start_thread("learning", assembly.learning.run)
+            self._start_thread("control", assembly.open_control().run)
             for mirroring in assembly.mirrors:
                 self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
             self._state = "ready"

@@ -87,6 +87,15 @@ class Standing:
             return PairedCounts()
         return self.probation.counts + PairedCounts(arrivals.num, arrivals.won, arrivals.lost)
 
+    def describe_failure(self, arrivals: Arrivals) -> str:
+        """Say in words how the version on probation did, up to and including these arrivals."""
+        counts = self.watch(arrivals)
+        before = self.probation.predecessor if self.probation else None
+        return (
+            f"version {arrivals.watched} failed its probation: of {counts.num} instances that "
+            f"arrived, only version {before} got {counts.lost} right, only the other {counts.won}"
+        )
+
     def configure(self, before: Config | None, after: Config) -> None:
         """Take in other settings: another base holdout is not retired."""
         key = "base_holdout_sha256"

@@ -40,6 +40,7 @@ def list_versions(config: Config) -> list[dict[str, Any]]:
                 "task": record.task,
                 "instances": plan.num_instances if plan else None,
                 "outer_ratio": _figure(logged, "outer_ratio"),
+                "gate": _gate(logged),
                 "written_at": logged.written_at,
                 "state": _state(version, lineage, root),
                 "is_kept": version_folder(root, version).exists(),
@@ -151,6 +152,14 @@ def _accepted(entries: list[LoggedEntry]) -> Iterator[tuple[LoggedEntry, Plan, O
             plan = logged.entry
         elif isinstance(logged.entry, Outcome) and logged.entry.result == "accepted" and plan:
             yield logged, plan, logged.entry
+
+
+def _gate(logged: LoggedEntry) -> str | None:
+    """Return what the gate said, and how far the candidate was taken."""
+    outcome = logged.entry
+    if not isinstance(outcome, Outcome):
+        return None
+    return outcome.gate if outcome.point == 1 else f"{outcome.gate} at {outcome.point:g}"
 
 
 def _figure(logged: LoggedEntry, name: str) -> float | None:

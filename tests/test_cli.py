@@ -33,6 +33,10 @@ VERBS = {
     "replay": "--config --explain --from --json --out --set --to",
     "backup": "--all-versions --config --json --set --with-stream-log out",
     "restore": "--config --json --set backup",
+    "promote": "--config --json --set version",
+    "rollback": "--config --json --set version",
+    "tasks list": "--config --json --set",
+    "tasks retry": "--config --json --set number",
     "dead-letters list": "--after --config --json --limit --set",
     "dead-letters requeue": "--all --config --json --set numbers",
     "config show": "--config --json --set",
@@ -67,7 +71,7 @@ def test_the_verbs_and_their_options_are_these() -> None:
     assert VERBS == dict(verbs(typer.main.get_command(app)))
 
 
-@pytest.mark.parametrize("verb", ["", "config", "versions", "dead-letters", *VERBS])
+@pytest.mark.parametrize("verb", ["", "config", "versions", "dead-letters", "tasks", *VERBS])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_verb_explains_itself(teacherd: CommandLine, verb: str, flag: str) -> None:
     """With a usage line and a word about each option, on stdout."""

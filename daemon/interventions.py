@@ -1,0 +1,87 @@
+"""What changes the course of a lineage from outside a task: promote, rollback, retry, probation.
+
+Of the learning thread: called between two steps.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from teacherd.daemon.checkpointing import Checkpointing
+from teacherd.daemon.commands import Answer, Verb
+from teacherd.daemon.deciding_core import DecidingCore
+from teacherd.daemon.errors import UsageError
+from teacherd.daemon.journal import Journal
+from teacherd.daemon.observation import Observation
+from teacherd.daemon.publication import VersionStore
+from teacherd.daemon.publisher import Publisher
+from teacherd.daemon.retrying import Retrying
+
+
+class Interventions:
+    """Carries commands out, in the order of events that a crash may cut anywhere.
+
+    Args:
+        close_running: Closes a task in progress as held.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        core: DecidingCore,
+        publisher: Publisher,
+        versions: VersionStore,
+        checkpointing: Checkpointing,
+        observation: Observation,
+        retrying: Retrying,
+        close_running: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._core = core
+        self._publisher = publisher
+        self._versions = versions
+        self._checkpointing = checkpointing
+        self._observation = observation
+        self._retrying = retrying
+        self._close_running = close_running
+
+    @property
+    def handlers(self) -> Mapping[Verb, Callable[[int | None], Answer]]:
+        """What carries out each command."""
+        return {"promote": self.promote, "rollback": self.roll_back, "retry": self.retry}
+
+    def promote(self, version: int | None) -> Answer:
+        """Serve a version that was accepted and not published."""
+        if version is None:
+            raise UsageError("promote needs the number of a version")
+        probation = self._core.settings.gate.probation_tasks
+        manifest = self._publisher.promote(version, probation_tasks=probation)
+        self._observation.published(manifest)
+        self._observation.standing(self._journal.lineage)
+        return {"version": version}
+
+    def roll_back(self, to: int | None) -> Answer:
+        """Serve an old version's weights again, and go on from there."""
+        target = self._publisher.choose_target(to)
+        self._close_running()
+        version = self.take_back(target, cause="request", reason="asked for")
+        return {"version": version, "to": target}
+
+    def take_back(self, to: int, *, cause: Literal["request", "probation"], reason: str) -> int:
+        """Roll back while no task is in progress; return the version made."""
+        rollback = self._publisher.roll_back(to, cause=cause, reason=reason)
+        self._core.roll_back(rollback)
+        self._checkpointing.write_between()
+        manifest = self._publisher.serve_current()
+        self._versions.prune(self._journal.lineage)
+        self._observation.published(manifest)
+        self._observation.rolled_back(rollback, self._journal.lineage)
+        return rollback.version
+
+    def retry(self, number: int | None) -> Answer:
+        """Have a task that was set aside tried again, after the one in progress."""
+        if number is None:
+            raise UsageError("retry needs the number of a task")
+        lineage = self._journal.lineage
+        self._retrying.add(number, lineage)
+        return {"task": number, "after": lineage.unfinished.task if lineage.unfinished else None}
