@@ -164,23 +164,23 @@ class DecidingCore:
             arrivals=self._arrivals(plan, learned),
         )
 
-    @property
-    def arrivals(self) -> Arrivals:
-        """How versions did on the task in progress before it was learned."""
-        return self._current.arrivals
+    def failed_probation(self) -> Outcome | None:
+        """Return how to close the task just begun if it shows that the served version is worse.
 
-    @property
-    def rolls_back_to(self) -> int | None:
-        """The version to be served again, if the task in progress shows that the served is worse.
-
-        The task is then to be closed as held, without learning it.
+        The version to be served again is in it; the task is not learned, but may be tried again.
         """
-        probation, gate = self._lineage.standing.probation, self._settings.gate
-        if probation is None:
+        standing, arrivals = self._lineage.standing, self._current.arrivals
+        bound = standing.watch(arrivals).upper_bound(self._settings.gate.confidence)
+        if standing.probation is None or bound >= -self._settings.gate.probation_allowance:
             return None
-        counts = self._lineage.standing.watch(self._current.arrivals)
-        is_worse = counts.upper_bound(gate.confidence) < -gate.probation_allowance
-        return probation.predecessor if is_worse else None
+        return Outcome(
+            task=self._current.plan.task,
+            result="held",
+            reasons=(standing.describe_failure(arrivals),),
+            arrivals=arrivals,
+            is_cut_short=True,
+            rolls_back_to=standing.probation.predecessor,
+        )
 
     def step(self) -> bool:
         """Make one optimizer step; return whether there are more.

@@ -281,24 +281,13 @@ class Learning:
             return
         self._observation.task_begun(plan, age_seconds)
         self._core.begin(plan, task)
-        if self._core.rolls_back_to is not None:
-            self._fail_probation(self._core.rolls_back_to)
-
-    def _fail_probation(self, to: int) -> None:
-        """Serve what was served before; what was about to be learned is learned from there."""
-        plan, arrivals = self._task.plan, self._core.arrivals
-        reason = self._journal.lineage.standing.describe_failure(arrivals)
-        outcome = Outcome(
-            task=plan.task,
-            result="held",
-            reasons=(reason,),
-            arrivals=arrivals,
-            is_cut_short=True,
-            rolls_back_to=to,
-        )
-        self._close(outcome)
-        self._interventions.take_back(to, cause="probation", reason=reason)
-        self._retrying.add(plan.task, self._journal.lineage)
+        failed = self._core.failed_probation()
+        if failed is not None and failed.rolls_back_to is not None:
+            self._close(failed)
+            to, reason = failed.rolls_back_to, failed.reasons[0]
+            self._interventions.take_back(to, cause="probation", reason=reason)
+            # What was about to be learned is learned from there.
+            self._retrying.add(plan.task, self._journal.lineage)
 
     def _step(self) -> bool:
         """Make one optimizer step; return whether the task goes on."""

@@ -216,9 +216,6 @@ class Metrics:
         self.gate_drifts = counter(
             "gate_drifts_total", "Drifts of the concept that retired holdouts."
         )
-        self.notifications = counter(
-            "notifications_total", "Notifications by what became of them.", ["result"]
-        )
         self.checkpoint_duration = gauge(
             "checkpoint_duration_seconds", "How long the last checkpoint took."
         )

@@ -121,11 +121,11 @@ def test_versions_are_listed_beside_a_running_daemon(teacherd: CommandLine, line
 
     assert [0, 1] == [row["version"] for row in rows]
     assert ["", "current, head"] == [row["state"] for row in rows]
-    shown = ("version", "parent", "task", "instances", "outer_ratio", "written_at", "state")
+    shown = ("version", "parent", "task", "instances", "outer_ratio", "gate", "written_at", "state")
     assert [*shown, "replay"] == lines[1].split()
     assert [True, True] == [row["is_kept"] for row in rows]
     assert [None, None] == [row["can_replay"] for row in rows]  # there is no stream
-    assert ["1", "0", "1", "10", "0.25", NOW, "current,", "head"] == lines[4].split()
+    assert ["1", "0", "1", "10", "0.25", "ungated", NOW, "current,", "head"] == lines[4].split()
 
 
 def test_a_version_is_shown_whole(teacherd: CommandLine, lineage: Path) -> None:

@@ -135,12 +135,12 @@ def test_a_version_that_is_not_the_logs_is_bad(config: Config, state: StateDirec
 
 
 def test_a_missing_version_is_pruned_or_lost(config: Config, state: StateDirectory) -> None:
-    """Version 0, the head and the served one are never pruned: without them something is wrong."""
+    """Version 0, head, the served one and the one before it are never pruned: else it is wrong."""
     accept_task(state)
     for version in range(4):
         shutil.rmtree(folder(state, version))
 
-    assert {0: "bad", 1: "pruned", 2: "pruned", 3: "bad"} == states(config)
+    assert {0: "bad", 1: "bad", 2: "pruned", 3: "bad"} == states(config)
 
 
 @pytest.mark.parametrize("verb", [show_version, verify_versions])
