@@ -9,13 +9,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from kafka_service import KafkaService
 
+from teacherd.consumers.appender import Appender
 from teacherd.consumers.decoding import DecodingConfig
-from teacherd.consumers.record import NewRecord
+from teacherd.consumers.kafka_appender import KafkaAppender
+from teacherd.consumers.kafka_archive import KafkaArchive
+from teacherd.consumers.kafka_config import KafkaConfig
+from teacherd.consumers.record import NewRecord, OffsetRange, Partition
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.endpoints import Endpoints, EndpointsConfig
-from teacherd.daemon.instances_endpoint import PATH, Appender, InstancesEndpoint
+from teacherd.daemon.instances_endpoint import PATH, InstancesEndpoint
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
@@ -219,3 +224,24 @@ def test_a_stream_that_is_away_is_told_and_opened_again(service: Service) -> Non
     assert "the disk is full" in answer.text
     assert 200 == again.status_code
     assert 1 == away.num_closed
+
+
+def test_on_kafka_what_was_answered_is_on_the_topic(service: Service, kafka: KafkaService) -> None:
+    """On the partition of its key; one that the topic does not take is the client's to mend."""
+    topic = kafka.create_topic(configs={"max.message.bytes": "600"})
+    config = KafkaConfig(bootstrap_servers=kafka.bootstrap, topic=topic)
+    service.appender = KafkaAppender(config)
+    with service.serve() as client:
+        answer = client.post(PATH, json={"instances": [{**INSTANCE, "key": "k", "id": "a"}]})
+        ends = kafka.ends(topic)
+        too_large = client.post(f"{PATH}?label=1", content=bytes(1500), headers=NPY_HEADERS)
+    archive = KafkaArchive(config)
+    (batch,) = archive.read([OffsetRange(Partition(topic, 0), 0, 1)])
+    archive.close()
+
+    assert (200, {"appended": 1}) == (answer.status_code, answer.json())
+    assert {0: 1} == ends
+    assert b"k" == batch.keys[0]
+    assert b"a" == dict(batch.record(0).headers)["id"]
+    assert 400 == too_large.status_code
+    assert "max.message.bytes" in too_large.text
