@@ -37,6 +37,7 @@ from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.opening import load_head, load_version, open_lineage
+from teacherd.daemon.quality_observation import QualityObservation
 from teacherd.daemon.recovery import (
     RecordsChangedError,
     build_decoder,
@@ -272,12 +273,17 @@ class Assembly:
             metrics=self._metrics,
             board=self._board,
             base_accuracy=measurement.base,
+            quality=QualityObservation(
+                self._metrics,
+                classes=head.manifest.classes,
+                num_classes=self._config.evaluation.worst_classes,
+            ),
             now=self._now,
         )
         lineage = state.journal.lineage
         current = lineage.versions[lineage.current or 0]
         observation.published(state.versions.load(current.version, current.sha256).manifest)
-        observation.teacher_measured(measurement.accuracy(head.network, on_batch=self._go_on))
+        observation.teacher_measured(measurement.measure(head.network, on_batch=self._go_on))
         observation.standing(lineage)
         return observation
 

@@ -4,7 +4,6 @@ No journal, no clock, no thread: live, in recovery and in a replay the same call
 weights and the same decision. What becomes durable, and when, is the caller's business.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.paired_test import Answers, PairedCounts
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
-from teacherd.models.evaluation import evaluate
+from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.learner import Learner, TaskReport
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
@@ -43,6 +42,8 @@ class Decision:
     report: TaskReport
     student_accuracy: Mapping[str, float]
     """By evaluation set."""
+    evaluations: Mapping[str, Evaluation]
+    """Of the candidate, by evaluation set; `holdouts`: on those of tasks together."""
 
 
 @dataclass(slots=True)
@@ -201,14 +202,16 @@ class DecidingCore:
         """
         report = self._learner.finish()
         outcome = self._gated() if self._settings.gate.is_on else self._ungated(report)
-        measure = functools.partial(self._measurement.accuracy, on_batch=on_progress)
-        accuracy = measure(self._learner.candidate)
-        student_accuracy = measure(self._learner.student)
+        candidate, student = self._learner.candidate, self._learner.student
+        measured = self._measurement.measure(candidate, on_batch=on_progress)
+        accuracy = {name: each.accuracy for name, each in measured.items()}
+        student_accuracy = self._measurement.accuracy(student, on_batch=on_progress)
         figures = self._figures(report, outcome.point, accuracy, student_accuracy)
         return Decision(
             outcome=replace(outcome, figures=figures),
             report=report,
             student_accuracy=student_accuracy,
+            evaluations={**self.holdouts.evaluate(candidate), **measured},
         )
 
     def follow(self, outcome: Outcome) -> None:

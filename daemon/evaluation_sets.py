@@ -20,10 +20,14 @@ class EvaluationConfig:
     """Name to .npz file: `inputs` uint8 [N,C,H,W] or float32 [N,F], and `labels` int [N]."""
     batch_size: int = 256
     """Instances per forward pass; larger is faster until the device's memory is full."""
+    worst_classes: int = 5
+    """Classes of each set whose accuracy is exported, the worst ones; 0 exports none."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size: {self.batch_size}: must be at least 1; take 256")
+        if self.worst_classes < 0:
+            raise ValueError(f"worst_classes: {self.worst_classes}: must not be negative; take 5")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,7 +10,7 @@ from teacherd.daemon.gate import Evidence, Exam
 from teacherd.daemon.holdout_split import Holdout
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.paired_test import Answers
-from teacherd.models.evaluation import evaluate
+from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.preprocessing import Preprocessing
 
 BASE = 0
@@ -69,6 +70,21 @@ class Holdouts:
     def answer(self, network: nn.Module, tasks: Collection[int]) -> dict[int, Answers]:
         """Have a network answer holdouts; return by task whether it is right, [N] each."""
         return {task: self._ask(network, self._holdouts[task]) for task in tasks}
+
+    def evaluate(self, network: nn.Module) -> dict[str, Evaluation]:
+        """Return how a network does on the holdouts of all tasks together; it decides nothing."""
+        holdouts = list(self.of_tasks.values())
+        if not holdouts:
+            return {}
+        evaluation = evaluate(
+            network,
+            np.concatenate([each.inputs for each in holdouts]),
+            np.concatenate([each.labels for each in holdouts]),
+            preprocessing=self._preprocessing,
+            device=self._device,
+            on_batch=self._on_progress,
+        )
+        return {"holdouts": evaluation}
 
     def remember(self, version: int, answers: Mapping[int, Answers]) -> None:
         """Note what a version answers, which need not be asked again."""

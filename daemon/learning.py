@@ -352,7 +352,9 @@ class Learning:
                 manifest_sha256=self._versions.manifest_sha256(manifest.version),
                 should_publish=outcome.should_publish and self._mode == "automatic",
             )
-            self._observation.learned(decision.report, outcome.figures, decision.student_accuracy)
+            self._observation.learned(
+                decision.report, decision.evaluations, decision.student_accuracy
+            )
         self._close(outcome, manifest)
 
     def _close(self, outcome: Outcome, manifest: Manifest | None = None) -> None:

@@ -173,6 +173,16 @@ class Metrics:
             "Accuracy of version 0 on the evaluation set less that of the teacher.",
             ["holdout"],
         )
+        self.calibration_error = gauge(
+            "calibration_error_ratio",
+            "Mean distance of the teacher's confidence from its accuracy.",
+            ["split"],
+        )
+        self.class_accuracy = gauge(
+            "class_accuracy_ratio",
+            "Accuracy of the teacher on the classes where it is worst.",
+            ["split", "class"],
+        )
         self.promotion = gauge(
             "performance_promotion_ratio",
             "Accuracy of the teacher less that of version 0 on the evaluation set.",

@@ -14,10 +14,12 @@ from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.quality_observation import QualityObservation
 from teacherd.daemon.quarantine import quarantined
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.verdict import holdout_accuracy, holdout_forgetting, verdict_of
 from teacherd.models.artifact import Manifest
+from teacherd.models.evaluation import Evaluation
 from teacherd.models.learner import TaskReport
 
 
@@ -35,6 +37,7 @@ class Observation:
         metrics: Metrics,
         board: StatusBoard,
         base_accuracy: Mapping[str, float],
+        quality: QualityObservation,
         now: Callable[[], float],
     ) -> None:
         self._metrics = metrics
@@ -43,6 +46,7 @@ class Observation:
         self._base_accuracy = base_accuracy
         self._served: Manifest | None = None
         self._drift = DriftObservation(metrics)
+        self._quality = quality
         self._learning: dict[str, Any] = {}
         self._log = structlog.get_logger()
         for name, value in base_accuracy.items():
@@ -101,7 +105,7 @@ class Observation:
     def learned(
         self,
         report: TaskReport,
-        figures: Mapping[str, float],
+        evaluations: Mapping[str, Evaluation],
         student_accuracy: Mapping[str, float],
     ) -> None:
         """A task's candidate was accepted."""
@@ -116,15 +120,17 @@ class Observation:
             metrics.accuracy.labels(name, "student").set(value)
         if torch.cuda.is_available():
             metrics.gpu_memory.set(torch.cuda.memory_allocated())
-        self.teacher_measured({name: figures[f"accuracy.{name}"] for name in self._base_accuracy})
+        self.teacher_measured(evaluations)
         self._learning |= {
             "student_accuracy": dict(student_accuracy),
             "outer_ratio": report.outer_share,
         }
 
-    def teacher_measured(self, accuracy: Mapping[str, float]) -> None:
-        """The head's accuracy is known; the status shows it with the next `standing`."""
+    def teacher_measured(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """The head has been measured; the status shows it with the next `standing`."""
         metrics = self._metrics
+        accuracy = {name: evaluations[name].accuracy for name in self._base_accuracy}
+        self._learning |= self._quality.measured(evaluations)
         for name, value in accuracy.items():
             promotion = value - self._base_accuracy[name]
             metrics.accuracy.labels(name, "teacher").set(value)

@@ -110,6 +110,7 @@ KEYS = [
     "drift.learning_rate_factor",
     "evaluation.sets",
     "evaluation.batch_size",
+    "evaluation.worst_classes",
     "gate.holdout_share",
     "gate.holdout_instances",
     "gate.holdout_tasks",
