@@ -14,7 +14,7 @@ ROOMS = ("models", "consumers", "daemon")
 ARROWS = {"models": set(), "consumers": set(), "daemon": {"models", "consumers"}}
 THIRD_PARTY_AT_IMPORT = {
     "models": {"torch", "numpy", "safetensors"},
-    "consumers": {"numpy", "PIL"},
+    "consumers": {"kafka", "numpy", "PIL"},
 }
 FOR_THE_DAEMON_ALONE = {"yaml", "pydantic", "structlog", "typer", "rich", "starlette", "uvicorn"}
 
@@ -122,6 +122,17 @@ def test_importing_a_room_needs_few_packages(room: str) -> None:
     }
 
     assert set() == {(name, package) for name, package in needed if package not in allowed}
+
+
+def test_only_modules_of_kafka_import_its_client() -> None:
+    """It takes a third of a second, and the stream log needs none of it."""
+    users = {
+        name.split(".")[-1]
+        for name, tree in modules_of("consumers").items()
+        if "kafka" in {imported.split(".")[0] for imported in imported_names(tree)}
+    }
+
+    assert set() == {name for name in users if not name.startswith("kafka_")}
 
 
 @pytest.mark.parametrize("room", sorted(THIRD_PARTY_AT_IMPORT))
