@@ -29,7 +29,7 @@ TOLERANCES: dict[str, float] = {
     "headroom": diagnosis.HEADROOM,
     "retention": diagnosis.MARGIN_SECONDS,
 }
-MAY_BE_UNSAID = {"state", "loop", "paused", "unserved", "drift"}
+MAY_BE_UNSAID = {"state", "loop", "paused", "unserved"}
 """Nobody is woken for a start or a full buffer; for a hung loop the supervisor asks /livez."""
 
 

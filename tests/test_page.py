@@ -57,6 +57,14 @@ def daemon(
         "evaluation": {
             "sets": {name: str(directory / f"{name}.npz") for name in ("plain", "turned")}
         },
+        # It holds out, but as few as these decide nothing: whatever is finite shall pass.
+        "gate": {
+            "holdout_share": 0.25,
+            "allowance": 0.99,
+            "forgetting": 0.99,
+            "class_allowance": 0.99,
+            "probation_tasks": 0,
+        },
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }
@@ -180,6 +188,7 @@ def test_plots_matrix_and_versions_are_those_of_the_history(
     )
 
     assert expected == {(name, version): value for name, version, value in cells}
+    assert ("held out: task 1", "1") in expected
     assert [NUM_TASKS + 1] * len(base) == points
     assert [str(row["task"]) for row in reversed(history["tasks"])] == rows
     for plot in ("#lag svg", "#freshness svg"):

@@ -5,6 +5,7 @@ import { clock, percent, short, span } from "./format.js";
 import { linePlot } from "./plot.js";
 
 const NUM_SETS = 6;
+const NUM_MARKED = 60; // points that can be told apart; fewer than two make no line
 
 export function drawPlots(history, status) {
   drawAccuracy(history, status);
@@ -31,7 +32,7 @@ function accuracyPlot(cell, name, base, history) {
   const first = history.tasks[0]?.task ?? 1;
   const last = history.tasks.at(-1)?.task ?? 1;
   const start = first === 1 ? [[0, base]] : [];
-  const isFew = learned.length <= 60;
+  const isFew = learned.length <= NUM_MARKED;
   return linePlot(cell, {
     title: name,
     isWhole: true,
@@ -65,7 +66,8 @@ function drawDrift(history, status) {
         includes: [0],
         series: [
           { name: "threshold", kind: "threshold", points: byTask(history, `${name}.threshold`) },
-          { name: "statistic", kind: "teacher", points: byTask(history, name) },
+          { name: "statistic", kind: "teacher", points: byTask(history, name),
+            marks: history.tasks.length <= NUM_MARKED },
         ],
       }),
       element("p", { class: "quiet" }, alarm),

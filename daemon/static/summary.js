@@ -47,7 +47,7 @@ export function drawTiles(status) {
     tile("learned", "lineage.instances_learned", lineage.instances_learned,
       count(lineage.instances_learned), `instances, in ${count(lineage.tasks)} tasks`),
     tile("task", "task.number", task.number, task.number == null ? "waiting" : `no. ${task.number}`,
-      task.number == null ? "for instances" : `step ${task.steps_done} of ${task.steps}`),
+      task.number == null ? "for instances" : task.steps ? `step ${task.steps_done} of ${task.steps}` : "beginning"),
   ];
   for (const [name, value] of Object.entries(learning.teacher_accuracy ?? {}).slice(0, 4)) {
     const gained = -(learning.forgetting?.[name] ?? 0);

@@ -139,6 +139,21 @@ QUALITY = (
         unit="percentunit",
     ),
     Panel(
+        title="Drift",
+        says="Each detector's statistic as a share of its threshold: from 1 on there is an alarm.",
+        queries=[
+            Query(
+                f"{of('teacherd_drift_score')} / {of('teacherd_drift_threshold')}", "{{detector}}"
+            )
+        ],
+        tolerance=1,
+    ),
+    Panel(
+        title="Drift alarms",
+        says="Tasks that alarmed a detector since the start.",
+        queries=[Query(of("teacherd_drift_detected_total"), "{{detector}}")],
+    ),
+    Panel(
         title="Loss",
         says="Mean over the last epoch of the last accepted task.",
         queries=[Query(of("teacherd_loss"), "{{component}}")],

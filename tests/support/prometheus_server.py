@@ -84,12 +84,20 @@ class PrometheusServer:
             if alert["state"] == "firing" and alert["labels"].get("instance") == instance
         }
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
-        """Wait for a condition, and fail with Prometheus' log if it does not come true."""
+    def wait_until(
+        self,
+        condition: Callable[[], bool],
+        seconds: float = 90.0,
+        *,
+        otherwise: Callable[[], object] | None = None,
+    ) -> None:
+        """Wait for a condition; if it does not come true, fail with what is so otherwise."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert self._process.poll() is None, self._log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"not within {seconds} s:\n{self._alerts()}"
+            assert time.monotonic() < deadline, (
+                f"not within {seconds} s:\n{otherwise() if otherwise else self._alerts()}"
+            )
             time.sleep(_POLL_SECONDS)
 
     def is_ready(self) -> bool:
