@@ -15,7 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from teacherd.consumers.instance import REASONS
 from teacherd.daemon.drift_history import DETECTORS
-from teacherd.daemon.entries import Outcome
+from teacherd.daemon.entries import Outcome, Rollback
 
 PARTITION = ("topic", "partition")
 _TASK_BUCKETS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
@@ -48,6 +48,8 @@ class Metrics:
         for reason in REASONS:
             self.records_rejected.labels(reason)
             self.dead_letters.labels(reason)
+        for cause in get_args(get_type_hints(Rollback)["cause"]):
+            self.rollbacks.labels(cause)
         for outcome in get_args(get_type_hints(Outcome)["result"]):
             self.tasks.labels(outcome)
         for detector in DETECTORS:

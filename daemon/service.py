@@ -171,7 +171,8 @@ class Service:
             for mirroring in assembly.mirrors:
                 self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
             self._state = "ready"
-            self._log.info("started")
+            served = self._board.snapshot()["teacher"]["version"]
+            self._log.info("started", version=served)
             try:
                 self._watch(assembly, endpoints)
             except Exception as error:  # noqa: BLE001 (the threads must be let end all the same)
