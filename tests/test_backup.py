@@ -95,8 +95,10 @@ def test_it_holds_what_learning_goes_on_from(learned: ForkedDaemon, tmp_path: Pa
     assert (NUM_TASKS, NUM_TASKS, NUM_TASKS) == (content.tasks, content.head, content.current)
     assert {"instances/0": lineage.places["instances", 0]} == content.places
     kept = sorted(path.name for path in (state / "public" / "versions").iterdir())
-    assert ["000000", "000008"] == kept
-    for version in (0, 8):
+    # What was served before comes along, to be rolled back to.
+    assert {0, 7, 8} == lineage.pinned
+    assert ["000000", "000007", "000008"] == kept
+    for version in lineage.pinned:
         manifest = verify_artifact(version_folder(state / "public", version))
         assert lineage.versions[version].sha256 == manifest.weights_sha256
     assert learned.outcomes()[-1].sha256 == lineage.versions[8].sha256
