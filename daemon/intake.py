@@ -119,6 +119,7 @@ class Intake:
         self._load = load
         self._now = now
         self._stop = stop
+        self._shown: set[Partition] = set()
         self.requests = ReadRequests()
         """For whoever needs records once more."""
         self._releases: queue.SimpleQueue[_Release] = queue.SimpleQueue()
@@ -242,6 +243,9 @@ class Intake:
         self._next_lag = self._now() + _LAG_INTERVAL_SECONDS
         oldest = None
         lags, positions = self._source.lag(), self._source.positions()
+        for topic, number in self._shown - lags.keys():
+            self._metrics.forget_partition(topic, number)
+        self._shown = set(lags)
         for (topic, number), lag in lags.items():
             self._metrics.lag_records.labels(topic, number).set(lag.records)
             self._metrics.partition_stalled.labels(topic, number).set(lag.is_stalled)

@@ -3,6 +3,7 @@
 Base units, no ids in labels; docs/metrics.md says what each means to an operator.
 """
 
+import contextlib
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import get_args, get_type_hints
@@ -54,6 +55,13 @@ class Metrics:
             self.tasks.labels(outcome)
         for detector in DETECTORS:
             self.drift_detected.labels(detector)
+
+    def forget_partition(self, topic: str, number: int) -> None:
+        """Take away the series of a partition that is not read any more."""
+        for metric in (self.records_consumed, self.lag_records, self.partition_stalled):
+            # It may never have had one of them.
+            with contextlib.suppress(KeyError):
+                metric.remove(topic, str(number))
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""

@@ -31,6 +31,7 @@ class FailingSource:
         self._log = log
         self.failures_before = 0
         self.failures_after = 0
+        self.more_lag: dict[Partition, Lag] = {}
         self.kept: Retention | None = Retention()
         self.is_paused = False
         self.is_gone = False
@@ -61,7 +62,7 @@ class FailingSource:
 
     def positions(self) -> Mapping[Partition, int]:
         """Pass on."""
-        return self._log.positions()
+        return {**self._log.positions(), **dict.fromkeys(self.more_lag, 0)}
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RecordBatch]:
         """Pass on."""
@@ -91,8 +92,8 @@ class FailingSource:
         self._log.release(places, needed_from=needed_from)
 
     def lag(self) -> Mapping[Partition, Lag]:
-        """Pass on."""
-        return self._log.lag()
+        """Pass on, with what a test adds."""
+        return {**self._log.lag(), **self.more_lag}
 
     def retention(self) -> Retention:
         """Say what a test says, or fail."""
@@ -184,6 +185,26 @@ def test_a_source_that_is_away_for_a_while_costs_nothing(make_setup: MakeSetup) 
     assert [0.2, 0.4, 0.8, 1.0, 1.0] == setup.waits
     assert 5.0 == setup.bench.value("source_failures_total")
     assert 10 == setup.buffer.num_instances
+
+
+def test_a_partition_that_is_not_read_any_more_has_no_series(make_setup: MakeSetup) -> None:
+    """Else its last lag would be scraped, and alerted on, for ever."""
+    setup = make_setup(instances=10)
+    setup.bench.append(feature_records(10))
+    gone = Partition("instances", 7)
+    setup.source.more_lag = {gone: Lag(5, None)}
+    setup.turn(1)
+
+    assert 5 == setup.bench.value("consumer_lag_records", topic="instances", partition="7")
+    assert 0 == setup.bench.value("partition_stalled", topic="instances", partition="7")
+
+    setup.source.more_lag = {}
+    setup.bench.clock.seconds += 2
+    setup.turn(1)
+
+    assert setup.bench.value("consumer_lag_records", topic="instances", partition="7") is None
+    assert setup.bench.value("partition_stalled", topic="instances", partition="7") is None
+    assert setup.bench.value("consumer_lag_records", topic="instances", partition="0") is not None
 
 
 def test_what_was_polled_when_it_failed_is_polled_again(make_setup: MakeSetup) -> None:
