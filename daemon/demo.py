@@ -249,7 +249,7 @@ class Demo:
             base=rival.base,
             samples=self._samples,
             fine_tuning=rival.after_tasks,
-            versions=self._samples[-1].version + 1,
+            versions=len({sample.version for sample in self._samples}),
             predictions=client["predictions"],
             failed_predictions=client["failed_predictions"],
             swaps=client["swaps"],

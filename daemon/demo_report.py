@@ -62,7 +62,7 @@ class DemoResult:
     fine_tuning: Sequence[Accuracies]
     """Of plain fine-tuning on the same stream, after each task."""
     versions: int
-    """Published, version 0 included."""
+    """Served one after the other, version 0 included, as far as they were seen."""
     predictions: int
     failed_predictions: int
     swaps: int
@@ -113,7 +113,7 @@ def build_table(result: DemoResult) -> RenderableType:
     """Return the models side by side: what each gained from the stream and what it forgot."""
     last = result.samples[-1]
     rows: list[tuple[str, Accuracies]] = [
-        ("teacher (served)", last.teacher),
+        ("teacher", last.teacher),
         ("student", last.student),
         ("plain fine-tuning", result.fine_tuning[-1]),
         ("base model, untouched", result.base),

@@ -97,7 +97,7 @@ class DemoScreen:
         for name in ("drifted", "plain", "forgetting"):
             table.add_column(name, justify="right")
         rows = (
-            ("teacher (served)", sample.teacher),
+            ("teacher", sample.teacher),
             ("student", sample.student),
             ("base model, untouched", self._base),
         )

@@ -110,7 +110,7 @@ def test_the_table_sets_the_models_side_by_side(result: DemoResult) -> None:
     ]
 
     expected = [
-        ["teacher (served)", "95.0%", "97.0%", "+1.0"],
+        ["teacher", "95.0%", "97.0%", "+1.0"],
         ["student", "96.0%", "94.0%", "+4.0"],
         ["plain fine-tuning", "93.0%", "90.0%", "+8.0"],
         ["base model, untouched", "70.0%", "98.0%"],

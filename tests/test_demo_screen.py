@@ -87,7 +87,7 @@ def test_a_terminal_shows_every_figure(
     assert ["freshness", "1.2 s", "age of the newest instance learned"] == rows[5]
     assert ["accuracy", "drifted", "plain", "forgetting"] == rows[6]
     assert [
-        ["teacher (served)", "95.0%", "97.0%", "+1.0"],
+        ["teacher", "95.0%", "97.0%", "+1.0"],
         ["student", "96.0%", "94.0%", "+4.0"],
         ["base model, untouched", "70.0%", "98.0%", "+0.0"],
     ] == rows[8:11]
