@@ -58,7 +58,7 @@ export function drawTiles(status) {
     tiles.push(tile("outer ratio", "learning.outer_ratio", learning.outer_ratio,
       percent(learning.outer_ratio), "of the last task was wrong before"));
   }
-  tiles.push(...loadTiles(status.load ?? {}), ...qualityTiles(status.quality ?? {}));
+  tiles.push(...loadTiles(status.load ?? {}), ...qualityTiles(learning));
   show("tiles", ...tiles);
 }
 
@@ -79,6 +79,10 @@ function loadTiles({ headroom_ratio: headroom, retention_margin_seconds: margin 
   return tiles;
 }
 
-function qualityTiles({ ece }) {
-  return ece == null ? [] : [tile("calibration error", "quality.ece", ece, percent(ece), "ECE")];
+function qualityTiles({ calibration_error: errors = {}, worst_classes: worst = {} }) {
+  return Object.entries(errors).slice(0, 2).map(([name, error]) => {
+    const [label, accuracy] = Object.entries(worst[name] ?? {})[0] ?? [];
+    return tile(`calibration error on ${name}`, `learning.calibration_error.${name}`, error,
+      percent(error), label == null ? "" : `worst class: ${label}, ${percent(accuracy)}`);
+  });
 }
