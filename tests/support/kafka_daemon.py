@@ -54,6 +54,11 @@ def feature_values(count: int, *, seed: int = 0) -> list[NewRecord]:
     ]
 
 
+def num_instances(plan: Plan) -> int:
+    """Return how many records of a plan are instances, held out or learned."""
+    return sum(closed.count - len(closed.rejected) for closed in plan.ranges)
+
+
 def planned(plans: Iterable[Plan]) -> dict[int, list[tuple[int, int, int]]]:
     """Return for each partition the ranges that plans closed: start, end, number of records."""
     ranges: dict[int, list[tuple[int, int, int]]] = {}
