@@ -113,6 +113,8 @@ class Demo:
                 "distillation": {"label_share": 0.7},
                 "consolidation": {"retain": 0.3},
             },
+            # Tasks of a hundred: a share of the default 5 % would rarely be enough to be sure.
+            "gate": {"holdout_share": 0.15},
             "evaluation": {
                 "sets": {name: str(self._out / "data" / f"{name}.npz") for name in sets}
             },
