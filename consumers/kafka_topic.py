@@ -9,7 +9,7 @@ from teacherd.consumers.kafka_config import KafkaConfig, client_options, make_cl
 from teacherd.consumers.source import Retention
 
 _MS = 1000
-_COMPACT = "compact"
+_POLICY, _COMPACT = "cleanup.policy", "compact"
 
 
 def topic_settings(config: KafkaConfig) -> Mapping[str, str]:
@@ -25,12 +25,17 @@ def topic_settings(config: KafkaConfig) -> Mapping[str, str]:
 
 def is_compacted(settings: Mapping[str, str]) -> bool:
     """Tell whether brokers delete records that share a key with a later one."""
-    return _COMPACT in settings.get("cleanup.policy", "")
+    return _COMPACT in cleanup_policy(settings)
+
+
+def cleanup_policy(settings: Mapping[str, str]) -> str:
+    """Return how brokers clean the topic; empty where they do not let us see its settings."""
+    return settings.get(_POLICY, "")
 
 
 def retention_of(settings: Mapping[str, str]) -> Retention:
     """Return what brokers delete although nobody has learned it."""
-    if "delete" not in settings.get("cleanup.policy", "delete"):
+    if "delete" not in settings.get(_POLICY, "delete"):
         return Retention()
     milliseconds = _bound(settings.get("retention.ms"))
     num_bytes = _bound(settings.get("retention.bytes"))

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import structlog
 
@@ -28,11 +28,16 @@ def open_source(config: Config, *, lineage: str) -> Source:
         return open_stream(config.stream_log)
     # Takes a third of a second to import, and the stream log needs none of it.
     from teacherd.consumers.kafka_source import KafkaSource  # noqa: PLC0415
+    from teacherd.daemon.compaction import tell_compaction  # noqa: PLC0415 (as above)
 
     if not has_fast_checksums():
         structlog.get_logger().warning("checksums_slow", hint="pip install crc32c")
-    with source_problems():
-        return KafkaSource(config.kafka, lineage=lineage)
+    with source_problems(), ExitStack() as on_failure:
+        source = KafkaSource(config.kafka, lineage=lineage)
+        on_failure.callback(source.close)
+        tell_compaction(config.kafka)
+        on_failure.pop_all()
+    return source
 
 
 def has_fast_checksums() -> bool:

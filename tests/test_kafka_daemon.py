@@ -1,5 +1,6 @@
 """The daemon on a real topic, from its records to the versions, and what goes wrong meanwhile."""
 
+import json
 import random
 import signal
 import time
@@ -78,6 +79,40 @@ def test_another_state_directory_on_the_same_group_is_refused(
 
     assert ExitCode.OK == first.terminate()
     assert_each_once(first.plans(), {0: offsets})
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_compacted_topic_is_refused(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path, policy: str
+) -> None:
+    """Its records vanish without a trace: topic, value, rule and fix are named."""
+    topic = kafka.create_topic(configs={"cleanup.policy": policy})
+    daemon = make_daemon(tmp_path, topic)
+    daemon.start()
+
+    assert ExitCode.CONFIGURATION == daemon.wait()
+    told = daemon.log_path.read_text()
+    assert f"kafka.on_lost_records: stop: the topic {topic} has cleanup.policy=" in told
+    assert all(each in told for each in policy.split(","))
+    assert "set cleanup.policy=delete on the topic, or kafka.on_lost_records: continue" in told
+
+
+def test_a_compacted_topic_is_learned_with_a_warning_where_losses_are_allowed(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """The warning names it; what is there is learned, each record once."""
+    topic = kafka.create_topic(configs={"cleanup.policy": "compact"})
+    offsets = kafka.produce(topic, feature_values(10))
+    daemon = make_daemon(tmp_path, topic, kafka={"on_lost_records": "continue"})
+
+    assert ExitCode.OK == daemon.run_until_tasks(1)
+    (event,) = [
+        json.loads(line)
+        for line in daemon.log_path.read_text().splitlines()
+        if '"topic_compacted"' in line
+    ]
+    assert ("warning", topic, "compact") == (event["level"], event["topic"], event["policy"])
+    assert_each_once(daemon.plans(), {0: offsets})
 
 
 def test_a_daemon_that_was_taken_over_from_stops(
