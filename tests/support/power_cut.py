@@ -52,8 +52,8 @@ class RecordSyncs:
         open_folders: dict[int, int] = {}
         for folder, _, names in os.walk(self.root):
             self._note(Path(folder), open_folders)
-            for name in names:
-                self._note(Path(folder) / name, open_folders)
+            for path in _plain_files(folder, names):
+                self._note(path, open_folders)
 
         def fsync(descriptor: int) -> None:
             path = Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -98,8 +98,8 @@ class PowerCut:
         for folder, _, names in os.walk(root):
             path = Path(folder)
             self._folders[path.stat().st_ino] = _listing(path)
-            for name in names:
-                self._files[(path / name).stat().st_ino] = (path / name).read_bytes()
+            for file in _plain_files(folder, names):
+                self._files[file.stat().st_ino] = file.read_bytes()
         acknowledged = store / _ACKNOWLEDGED
         self.promised_log = acknowledged.read_bytes() if acknowledged.exists() else b""
         """What the lineage log must begin with in every state."""
@@ -211,7 +211,16 @@ def _combinations(widths: list[int], *, at_most: int, seed: int) -> Iterator[tup
 
 
 def _listing(folder: Path) -> dict[str, int]:
-    return {entry.name: entry.inode() for entry in os.scandir(folder)}
+    return {entry.name: entry.inode() for entry in os.scandir(folder) if not _is_socket(entry)}
+
+
+def _is_socket(entry: os.DirEntry[str]) -> bool:
+    """Tell a socket, which no power cut leaves anything of that matters."""
+    return stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)
+
+
+def _plain_files(folder: str, names: list[str]) -> list[Path]:
+    return [path for path in (Path(folder) / name for name in names) if path.is_file()]
 
 
 def _write(path: Path, data: bytes) -> None:
