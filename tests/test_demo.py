@@ -85,7 +85,8 @@ def test_the_daemon_learns_the_drift_and_forgets_less_than_fine_tuning(
     } <= set(summary)
     assert summary["teacher_accuracy"] > summary["base_accuracy"] + 0.1
     assert summary["forgetting"] < summary["fine_tuning_forgetting"]
-    assert (NUM_TASKS, NUM_TASKS + 1) == (summary["tasks"], summary["versions"])
+    assert NUM_TASKS == summary["tasks"]
+    assert 1 < summary["versions"] <= NUM_TASKS + 1  # what the gate is not sure of is not served
     assert NUM_TASKS * summary["task_instances"] == summary["instances_consumed"]
     assert 1 <= summary["swaps"] <= NUM_TASKS
     assert 0 == summary["failed_predictions"] < summary["predictions"]

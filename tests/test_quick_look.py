@@ -40,6 +40,8 @@ def bench_of(directory: Path, **drift: Any) -> Bench:  # noqa: ANN401 (settings)
         tasks={"instances": 60, "min_instances": 20, "max_age_seconds": 600},
         learning=LEARNED,
         drift={**WATCHED, **drift},
+        # Probation would roll back at the same drift, and begin the task once more.
+        gate={"holdout_share": 0, "probation_tasks": 0},
     )
 
 
