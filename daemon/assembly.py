@@ -38,6 +38,7 @@ from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.opening import load_head, load_version, open_lineage
 from teacherd.daemon.quality_observation import QualityObservation
+from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.recovery import (
     RecordsChangedError,
     build_decoder,
@@ -233,8 +234,7 @@ class Assembly:
             journal=state.journal,
             checkpoints=state.checkpoints,
             versions=state.versions,
-            quarantine=state.quarantine,
-            read_records=self.intake.requests.ask,
+            quarantining=Quarantining(state.quarantine, self.intake.requests.ask),
             retrying=Retrying(
                 self.intake.requests, functools.partial(rebuild, config.decoding, manifest)
             ),

@@ -17,33 +17,21 @@ from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.instance import Array
 from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.config import DecidingConfig
+from teacherd.daemon.decision import Decision, Measured, figures_of
 from teacherd.daemon.deliberation import Deliberation, Ruling
 from teacherd.daemon.drift_reader import DriftReader
 from teacherd.daemon.entries import Arrivals, ClosedRange, Outcome, Plan, Rollback
 from teacherd.daemon.gate import Evidence
 from teacherd.daemon.holdout_split import Instances, build_holdout, hold_out, split
-from teacherd.daemon.holdouts import BASE, Holdouts
+from teacherd.daemon.holdouts import Holdouts
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.paired_test import Answers, PairedCounts
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
-from teacherd.models.evaluation import Evaluation, evaluate
+from teacherd.models.evaluation import evaluate
 from teacherd.models.learner import Learner, TaskReport
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
-    """What is to become of a learned task; nothing of it has happened yet."""
-
-    outcome: Outcome
-    """Without version and sha256, which an accepted one gets from its folder."""
-    report: TaskReport
-    student_accuracy: Mapping[str, float]
-    """By evaluation set."""
-    evaluations: Mapping[str, Evaluation]
-    """Of the candidate, by evaluation set; `holdouts`: on those of tasks together."""
 
 
 @dataclass(slots=True)
@@ -204,9 +192,18 @@ class DecidingCore:
         outcome = self._gated() if self._settings.gate.is_on else self._ungated(report)
         candidate, student = self._learner.candidate, self._learner.student
         measured = self._measurement.measure(candidate, on_batch=on_progress)
-        accuracy = {name: each.accuracy for name, each in measured.items()}
         student_accuracy = self._measurement.accuracy(student, on_batch=on_progress)
-        figures = self._figures(report, outcome.point, accuracy, student_accuracy)
+        figures = figures_of(
+            report,
+            Measured(
+                base=self._measurement.base,
+                candidate={name: each.accuracy for name, each in measured.items()},
+                student=student_accuracy,
+                holdouts=self._current.answers,
+            ),
+            point=outcome.point,
+            newest_event_ms=self._current.newest_event_ms,
+        )
         return Decision(
             outcome=replace(outcome, figures=figures),
             report=report,
@@ -395,26 +392,3 @@ class DecidingCore:
             device=self._device,
             on_batch=self._on_progress,
         )
-
-    def _figures(
-        self,
-        report: TaskReport,
-        point: float,
-        accuracy: Mapping[str, float],
-        student_accuracy: Mapping[str, float],
-    ) -> dict[str, float]:
-        base, running = self._measurement.base, self._current
-        figures = {
-            "outer_ratio": report.outer_share,
-            "retain": 1 - (1 - report.retain) * point,
-            "newest_event_ms": float(running.newest_event_ms),
-        }
-        figures |= {
-            f"holdout.{'base' if task == BASE else task}": float(answers.mean())
-            for task, answers in running.answers.items()
-        }
-        figures |= {f"loss.{name}": value for name, value in report.losses.items()}
-        figures |= {f"accuracy.{name}": value for name, value in accuracy.items()}
-        figures |= {f"student_accuracy.{name}": value for name, value in student_accuracy.items()}
-        figures |= {f"forgetting.{name}": base[name] - value for name, value in accuracy.items()}
-        return figures

@@ -5,21 +5,15 @@ checkpoint, `current`, release. Each is durable before the next, so that a crash
 mended from the log.
 """
 
-import contextlib
-import functools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask
-from teacherd.consumers.record import OffsetRange
-from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import CheckpointConfig, CheckpointStore
@@ -34,9 +28,9 @@ from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
 from teacherd.daemon.publication import PublicationMode, VersionStore
 from teacherd.daemon.publisher import HELD_BY_ROLLBACK, Publisher
-from teacherd.daemon.quarantine import Quarantine
+from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.quick_look import QuickLook
-from teacherd.daemon.recovery import closed_range, planned_range, record_skip
+from teacherd.daemon.recovery import closed_range, record_skip
 from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import Manifest
@@ -59,10 +53,6 @@ class _Running:
     started: float
     is_whole: bool = True
     """Whether all of it is learned in this process, so that its duration says what it costs."""
-    quarantining: Future[Path] | None = None
-    """Set while its records are written down; no step is made any more."""
-    reason: str = ""
-    """Why it is quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ class Learning:
 
     Args:
         mode: Whether what passes the gate is served without being asked for.
-        read_records: Has records read once more, by the source's own thread.
+        quarantining: Where a task goes that cannot be learned.
         retrying: Tasks that a person wants to be tried again.
         commands: What a person asks for, taken between two steps.
         release: Told what is decided and what is still needed, after the checkpoint.
@@ -96,10 +86,7 @@ class Learning:
         journal: Journal,
         checkpoints: CheckpointStore,
         versions: VersionStore,
-        quarantine: Quarantine,
-        read_records: Callable[
-            [Sequence[OffsetRange], Callable[[Iterator[RecordBatch]], Path]], Future[Path]
-        ],
+        quarantining: Quarantining,
         retrying: Retrying,
         commands: Commands,
         buffer: TaskBuffer,
@@ -123,8 +110,7 @@ class Learning:
         self._journal = journal
         self._checkpoints = checkpoints
         self._versions = versions
-        self._quarantine = quarantine
-        self._read_records = read_records
+        self._quarantining = quarantining
         self._retrying = retrying
         self._commands = commands
         self._interventions = Interventions(
@@ -183,13 +169,15 @@ class Learning:
             self._observation.beat("learning")
         if self._running is None:
             self._checkpointing.write_between()
-        elif self._running.quarantining is None:
+        elif not self._quarantining.is_running:
             self._checkpointing.write_inside(self._running.plan)
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
-        if self._running is not None and self._running.quarantining is not None:
-            self._finish_quarantining(self._running.quarantining)
+        if self._quarantining.is_running:
+            quarantined = self._quarantining.poll(_CUT_TIMEOUT_SECONDS)
+            if quarantined is not None:
+                self._close(quarantined)
             return not self._stop.is_set()
         self._commands.obey(self._interventions.handlers)
         if self._running is None:
@@ -310,10 +298,7 @@ class Learning:
         """Try the task once more in smaller steps; write its records down if that was no better."""
         running, lineage = self._task, self._journal.lineage
         if lineage.attempt > 1:
-            ranges = [planned_range(closed).offsets for closed in running.plan.ranges]
-            keep = functools.partial(self._quarantine.keep, running.plan, reason)
-            running.reason = reason
-            running.quarantining = self._read_records(ranges, keep)
+            self._quarantining.begin(running.plan, reason)
             return
         retry = Retry(
             task=running.plan.task,
@@ -330,15 +315,6 @@ class Learning:
         running.plan, running.is_whole = lineage.unfinished, False
         self._checkpointing.begin()
         self._core.begin(running.plan, running.task)
-
-    def _finish_quarantining(self, kept: Future[Path]) -> None:
-        """Close the task once its records are durable; the source may be away for a while."""
-        running = self._task
-        with contextlib.suppress(TimeoutError):
-            kept.result(timeout=_CUT_TIMEOUT_SECONDS)
-            self._close(
-                Outcome(task=running.plan.task, result="quarantined", reasons=(running.reason,))
-            )
 
     def _decide(self) -> None:
         decision = self._core.decide(on_progress=lambda: self._observation.beat("learning"))
@@ -373,7 +349,7 @@ class Learning:
             self._versions.serve(manifest)
             self._observation.published(manifest)
         self._versions.prune(self._journal.lineage)
-        self._quarantine.mend(self._journal.lineage)
+        self._quarantining.mend(self._journal.lineage)
         places = dict(self._journal.lineage.places)
         self._release(places, needed_from=self._checkpoints.needed_from())
         seconds = self._monotonic() - running.started

@@ -11,7 +11,8 @@ from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
 from teacherd.consumers.record import Partition
 from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.config_parsing import parse
-from teacherd.daemon.deciding_core import DecidingCore, Decision
+from teacherd.daemon.deciding_core import DecidingCore
+from teacherd.daemon.decision import Decision
 from teacherd.daemon.entries import Open, Outcome, Plan, Publish
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
