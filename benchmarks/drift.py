@@ -12,6 +12,9 @@ there is no drift at all.
 Figures: by detector, the delay in instances after the drift's begin (median over the seeds; a
 drift that is missed counts as the whole length after it), the share of drifts seen, and false
 alarms per 100,000 instances. `cost_ratio` is the time of a task's reading over that of learning it.
+`teacher_embeds` are the defaults with inputs embedded by the teacher as each task finds it, instead
+of by version 0; `highest_before` and `highest_after` are the largest statistic of `inputs` as a
+share of its threshold, before the drift and after it (the median over the seeds).
 """
 
 import argparse
@@ -69,6 +72,12 @@ class Trace:
     name: str
     begin: int | None
     observed: list[Observed] = field(default_factory=list)
+    seen_by_teacher: list[Observed] = field(default_factory=list)
+    """The same with inputs embedded by the teacher of the moment."""
+
+    def by_teacher(self) -> "Trace":
+        """Return the stream as the teacher of each task embeds it."""
+        return replace(self, observed=self.seen_by_teacher)
 
     @property
     def length(self) -> int:
@@ -94,6 +103,7 @@ def main() -> None:
     for name, config in _settings().items():
         _score(report, name, config, traces)
         _toss_coins(report, name, config, is_quick=arguments.quick)
+    _compare_embedders(report, traces)
     _measure_cost(report, arguments)
     report.close()
 
@@ -125,6 +135,31 @@ def _settings() -> dict[str, DriftConfig]:
         "shift_0.05": replace(usual, smallest_input_shift=0.05, smallest_label_shift=0.05),
         "shift_0.2": replace(usual, smallest_input_shift=0.2, smallest_label_shift=0.2),
     }
+
+
+def _compare_embedders(report: Report, traces: list[Trace]) -> None:
+    """Report what `inputs` sees through version 0, and through a teacher that moves."""
+    config = DriftConfig()
+    through_teacher = [trace.by_teacher() for trace in traces]
+    _score(report, "teacher_embeds", config, through_teacher)
+    for name, seen in (("default", traces), ("teacher_embeds", through_teacher)):
+        for stream in dict.fromkeys(trace.name for trace in seen):
+            highest = [_highest(config, trace) for trace in seen if trace.name == stream]
+            key = f"{name}.inputs.{stream}"
+            report.add(f"{key}.highest_before", [before for before, _ in highest])
+            if any(trace.begin is not None for trace in seen if trace.name == stream):
+                report.add(f"{key}.highest_after", [after for _, after in highest])
+
+
+def _highest(config: DriftConfig, trace: Trace) -> tuple[float, float]:
+    """Return how near `inputs` comes to its threshold, before the drift and after it began."""
+    begin, start, shares = trace.begin or trace.length, 0, {True: [0.0], False: [0.0]}
+    for observed, reading in _readings(config, trace):
+        start += observed.num_instances
+        if "inputs" in reading.findings:
+            score = reading.findings["inputs"].score
+            shares[start <= begin].append(score.statistic / score.threshold)
+    return max(shares[True]), max(shares[False])
 
 
 def _score(report: Report, name: str, config: DriftConfig, traces: list[Trace]) -> None:
@@ -164,6 +199,8 @@ def _toss_coins(report: Report, name: str, config: DriftConfig, *, is_quick: boo
 def _of_interest(name: str) -> tuple[str, ...]:
     if name.startswith("outer"):
         return ("outer",)
+    if name == "teacher_embeds":
+        return ("inputs",)
     return ("inputs", "labels") if name.startswith("shift") else ("error",)
 
 
@@ -175,14 +212,21 @@ def _delay(trace: Trace, found: list[int]) -> float:
 
 def _alarms(config: DriftConfig, trace: Trace) -> Iterator[tuple[str, int]]:
     """Yield detector and place of each alarm, as a daemon of these settings would raise it."""
-    history, watch, start = DriftHistory(), DriftWatch(config), 0
+    start = 0
+    for observed, reading in _readings(config, trace):
+        yield from ((name, start + _place(reading, name)) for name in reading.alarms)
+        start += observed.num_instances
+
+
+def _readings(config: DriftConfig, trace: Trace) -> Iterator[tuple[Observed, DriftReading]]:
+    """Yield what a daemon of these settings would read, task by task."""
+    history, watch = DriftHistory(), DriftWatch(config)
     for task, observed in enumerate(trace.observed, start=1):
         reading = watch.read(history, observed, task=task)
-        yield from ((name, start + _place(reading, name)) for name in reading.alarms)
+        yield observed, reading
         history.apply(
             Outcome(task=task, result="accepted", observed=observed, alarms=reading.alarms)
         )
-        start += observed.num_instances
 
 
 def _place(reading: DriftReading, name: str) -> int:
@@ -197,15 +241,19 @@ def _record(stream: Stream, network: nn.Module, preprocessing: Preprocessing) ->
     learner = Learner(
         LEARNING, teacher=network, preprocessing=preprocessing, sigma=0.25, device=CPU
     )
-    embedder = Embedder(network, preprocessing=preprocessing, device=CPU, batch_size=256)
+    scales: list[float | None] = [None, None]
     schedule = LEARNING.schedule(seed=0)
-    trace, scale = Trace(stream.name, stream.begin), None
+    trace = Trace(stream.name, stream.begin)
     for number, start in enumerate(range(0, len(stream.labels), TASK), start=1):
         inputs, labels = stream.inputs[start : start + TASK], stream.labels[start : start + TASK]
         learner.begin(Task(number=number, inputs=inputs, labels=labels), schedule)
-        seen = sketch(embedder.embed(inputs), scale=scale)
-        scale = seen.scale
-        trace.observed.append(_observed(learner.before.correct, labels, seen.values, scale))
+        for place, (kept, embedding) in enumerate(
+            [(trace.observed, network), (trace.seen_by_teacher, learner.teacher)]
+        ):
+            embedder = Embedder(embedding, preprocessing=preprocessing, device=CPU, batch_size=256)
+            seen = sketch(embedder.embed(inputs), scale=scales[place])
+            scales[place] = seen.scale
+            kept.append(_observed(learner.before.correct, labels, seen.values, seen.scale))
         while learner.step():
             pass
         learner.finish()
