@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from base_models import digits
 from chromium import chromium
 from daemon_process import DaemonProcess
 from playwright.sync_api import Browser, Page
+from terminal import Terminal
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
@@ -255,23 +255,15 @@ def test_the_terminal_shows_the_same(daemon: DaemonProcess) -> None:
     """`teacherd status --watch` on a real terminal, ended by Ctrl+C; elsewhere it is refused."""
     command = [sys.executable, "-m", "teacherd.daemon", "status", "--watch"]
     command += ["--url", f"http://127.0.0.1:{daemon.port}"]
-    ours, theirs = pty.openpty()
-    # Of that terminal's own session, so that Ctrl+C reaches it as it does a person's.
-    process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, cwd=daemon.directory, start_new_session=True
-    )
-    os.close(theirs)
-    picture = b""
-    while b"verdict" not in picture or daemon.status()["headline"][:10].encode() not in picture:
-        picture += os.read(ours, 65536)
-    process.send_signal(signal.SIGINT)
+    accuracy = f"{daemon.status()['learning']['teacher_accuracy']['plain']:.1%}"
+    with closing(Terminal(command, daemon.directory)) as terminal:
+        terminal.wait_for("verdict", daemon.status()["headline"][:10], accuracy)
+        code = terminal.interrupt()
     piped = subprocess.run(command, check=False, capture_output=True, cwd=daemon.directory)
 
-    assert 0 == process.wait(60)
-    assert f"{daemon.status()['learning']['teacher_accuracy']['plain']:.1%}".encode() in picture
+    assert 0 == code
     assert 2 == piped.returncode
     assert b"--watch: needs a terminal" in piped.stderr
-    os.close(ours)
 
 
 def test_a_daemon_that_is_gone_is_said_to_be_gone(
