@@ -1,7 +1,6 @@
 """The Kafka that tests talk to: one that is given, one in a container, or a broker in Java."""
 
 import itertools
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka_broker import KafkaCluster, free_port, open_admin
+from kafka_broker import KafkaCluster, open_admin
+from kafka_container import has_docker, kafka_container
 
 from teacherd.consumers.record import NewRecord
 
 ADDRESS_VARIABLE = "TEACHERD_TEST_KAFKA"
 IMAGE_VARIABLE = "TEACHERD_TEST_KAFKA_IMAGE"
 _OFFICIAL_IMAGE = "apache/kafka:4.3.0"
-_CONTAINER_SECONDS = 120
 
 
 class KafkaService:
@@ -35,7 +34,10 @@ class KafkaService:
     def cluster(self) -> KafkaCluster:
         """Return the brokers as processes; the test is skipped where they are somebody else's."""
         if self._cluster is None:
-            pytest.skip(f"needs a broker that the test starts itself: unset {ADDRESS_VARIABLE}")
+            pytest.skip(
+                f"needs a broker that the test starts itself: unset {ADDRESS_VARIABLE}, "
+                f"and set {IMAGE_VARIABLE} to nothing where a Docker engine answers"
+            )
         return self._cluster
 
     def create_topic(
@@ -131,13 +133,16 @@ class KafkaService:
 def kafka_service(directory: Path, environment: Mapping[str, str]) -> Iterator[KafkaService]:
     """Give a Kafka: the one at TEACHERD_TEST_KAFKA, else a container, else a broker in Java.
 
+    The container is of the image that TEACHERD_TEST_KAFKA_IMAGE names, else of the official one;
+    empty, the variable says that there shall be none, whatever engine answers.
     Where none can be had the test is skipped, or fails where nothing may be missing.
     """
     address = environment.get(ADDRESS_VARIABLE)
+    image = environment.get(IMAGE_VARIABLE, _OFFICIAL_IMAGE)
     if address:
         yield KafkaService(address)
-    elif _has_docker():
-        with _container(environment.get(IMAGE_VARIABLE, _OFFICIAL_IMAGE)) as bootstrap:
+    elif image and has_docker():
+        with kafka_container(image) as bootstrap:
             yield KafkaService(bootstrap)
     else:
         cluster = KafkaCluster(directory, environment=environment)
@@ -146,53 +151,3 @@ def kafka_service(directory: Path, environment: Mapping[str, str]) -> Iterator[K
             yield KafkaService(cluster.bootstrap, cluster)
         finally:
             cluster.close()
-
-
-def _has_docker() -> bool:
-    """Tell whether a Docker engine answers."""
-    if not (os.environ.get("DOCKER_HOST") or Path("/var/run/docker.sock").exists()):
-        return False
-    import docker  # noqa: PLC0415 (only where there is an engine)
-
-    try:
-        client = docker.from_env(timeout=5)
-        try:
-            return bool(client.ping())
-        finally:
-            client.close()
-    except (docker.errors.DockerException, OSError):
-        return False
-
-
-@contextmanager
-def _container(image: str) -> Iterator[str]:
-    """Run a broker in a container, which advertises the host's port."""
-    # Only where there is an engine: the import alone looks for one.
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
-    from testcontainers.core.waiting_utils import wait_for_logs  # noqa: PLC0415
-
-    port = free_port()
-    container = DockerContainer(image).with_bind_ports(9092, port)
-    for name, value in _container_settings(port).items():
-        container = container.with_env(name, value)
-    with container:
-        wait_for_logs(container, "Kafka Server started", timeout=_CONTAINER_SECONDS)
-        yield f"127.0.0.1:{port}"
-
-
-def _container_settings(port: int) -> dict[str, str]:
-    """Return the configuration as the official image takes it."""
-    return {
-        "KAFKA_NODE_ID": "1",
-        "KAFKA_PROCESS_ROLES": "broker,controller",
-        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
-        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
-        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-    }
