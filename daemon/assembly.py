@@ -203,7 +203,7 @@ class Assembly:
     ) -> DecidingCore:
         """Build what decides, with the holdouts of the newest checkpoint."""
         measurement = self._build_measurement(state, head.manifest, device)
-        self._observation = self._build_observation(state, measurement, head)
+        self._observation = self._build_observation(state, measurement, head, device)
         lineage = state.journal.lineage
         core = DecidingCore(
             settings,
@@ -267,7 +267,11 @@ class Assembly:
         )
 
     def _build_observation(
-        self, state: StateDirectory, measurement: Measurement, head: LoadedTeacher
+        self,
+        state: StateDirectory,
+        measurement: Measurement,
+        head: LoadedTeacher,
+        device: torch.device,
     ) -> Observation:
         observation = Observation(
             metrics=self._metrics,
@@ -282,8 +286,15 @@ class Assembly:
         )
         lineage = state.journal.lineage
         current = lineage.versions[lineage.current or 0]
-        observation.published(state.versions.load(current.version, current.sha256).manifest)
-        observation.teacher_measured(measurement.measure(head.network, on_batch=self._go_on))
+        served = state.versions.load(
+            current.version, current.sha256, current.manifest_sha256, device=str(device)
+        )
+        observation.published(served.manifest)
+        measured = measurement.measure(head.network, on_batch=self._go_on)
+        observation.head_measured(measured)
+        if current.version != lineage.head:
+            measured = measurement.measure(served.network, on_batch=self._go_on)
+        observation.teacher_measured(measured)
         observation.standing(lineage)
         return observation
 

@@ -28,7 +28,7 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.paired_test import Answers, PairedCounts
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
-from teacherd.models.evaluation import evaluate
+from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.learner import Learner, TaskReport
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
@@ -245,6 +245,11 @@ class DecidingCore:
         """Forget the task in progress as if it had never begun; it may be begun anew."""
         self._learner.discard()
         self._running = None
+
+    def measure(self, version: int) -> Mapping[str, Evaluation]:
+        """Return how a version does, by evaluation set, and on `holdouts`; between two steps."""
+        measured = self._measurement.measure(self._network_of(version), on_batch=self._on_progress)
+        return {**self.holdouts.evaluate(self._network_of(version)), **measured}
 
     def judge(self, inputs: Array, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which instances the head gets right, between two tasks."""

@@ -273,7 +273,7 @@ def _sample(status: Mapping[str, Any], *, seconds: float) -> Sample:
         instances=status["intake"]["records"],
         tasks=lineage["tasks"],
         version=lineage["current"],
-        teacher=learning["teacher_accuracy"],
+        teacher=learning["head_accuracy"],
         student=learning.get("student_accuracy", {}),
         outer_ratio=learning.get("outer_ratio"),
         freshness_seconds=None if newest is None else time.time() - newest / 1000,

@@ -57,6 +57,7 @@ class Interventions:
         probation = self._core.settings.gate.probation_tasks
         manifest = self._publisher.promote(version, probation_tasks=probation)
         self._observation.published(manifest)
+        self._observation.teacher_measured(self._core.measure(version))
         self._observation.standing(self._journal.lineage)
         return {"version": version}
 
@@ -75,6 +76,9 @@ class Interventions:
         manifest = self._publisher.serve_current()
         self._versions.prune(self._journal.lineage)
         self._observation.published(manifest)
+        measured = self._core.measure(rollback.version)
+        self._observation.head_measured(measured)
+        self._observation.teacher_measured(measured)
         self._observation.rolled_back(rollback, self._journal.lineage)
         return rollback.version
 

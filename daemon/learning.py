@@ -329,7 +329,10 @@ class Learning:
                 should_publish=outcome.should_publish and self._mode == "automatic",
             )
             self._observation.learned(
-                decision.report, decision.evaluations, decision.student_accuracy
+                manifest.version,
+                decision.report,
+                decision.evaluations,
+                decision.student_accuracy,
             )
         self._close(outcome, manifest)
 
@@ -342,6 +345,8 @@ class Learning:
             probation = self._core.settings.gate.probation_tasks
             self._journal.record(Publish(version=manifest.version, probation_tasks=probation))
         self._core.close(outcome)
+        if outcome.head_returns:
+            self._observation.head_measured(self._core.measure(self._journal.lineage.head))
         self._look.reset()
         self._running = None
         self._checkpointing.write_between()

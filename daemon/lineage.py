@@ -24,6 +24,7 @@ from teacherd.daemon.entries import (
     Skip,
 )
 from teacherd.daemon.standing import Standing
+from teacherd.daemon.task_matrix import TaskMatrix
 
 
 class LineageError(Exception):
@@ -63,6 +64,7 @@ class Lineage:
     standing: what the gate remembers.
     set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
     after those that a restore has taken back. drift: what the detectors go by.
+    matrix: how versions do on what earlier tasks held out.
     """
 
     def __init__(self) -> None:
@@ -84,6 +86,7 @@ class Lineage:
         self.due_rollback: int | None = None
         self.standing = Standing()
         self.drift = DriftHistory()
+        self.matrix = TaskMatrix()
 
     @property
     def id(self) -> str:
@@ -181,6 +184,7 @@ class Lineage:
         self.standing.close(outcome, is_newest=plan.task == self.num_tasks)
         self.unfinished = None
         self.drift.apply(outcome)
+        self.matrix.apply(outcome)
 
     def _apply_publish(self, publish: Publish) -> None:
         version = publish.version

@@ -15,6 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from teacherd.consumers.instance import REASONS
+from teacherd.consumers.source import LossKind
 from teacherd.daemon.drift_history import DETECTORS
 from teacherd.daemon.entries import Outcome, Rollback
 
@@ -49,6 +50,8 @@ class Metrics:
         for reason in REASONS:
             self.records_rejected.labels(reason)
             self.dead_letters.labels(reason)
+        for kind in get_args(LossKind):
+            self.records_lost.labels(kind)
         for cause in get_args(get_type_hints(Rollback)["cause"]):
             self.rollbacks.labels(cause)
         for outcome in get_args(get_type_hints(Outcome)["result"]):
@@ -197,6 +200,10 @@ class Metrics:
             "performance_promotion_ratio",
             "Accuracy of the teacher less that of version 0 on the evaluation set.",
             ["holdout"],
+        )
+        self.backward_transfer = gauge(
+            "backward_transfer_ratio",
+            "Mean change of the accuracy on what earlier tasks held out since each was learned.",
         )
         self.outer = gauge(
             "outer_ratio", "Share of the last task that the teacher got wrong before learning it."

@@ -48,6 +48,8 @@ class Observation:
         self._drift = DriftObservation(metrics)
         self._quality = quality
         self._learning: dict[str, Any] = {}
+        self._newest: tuple[int, Mapping[str, Evaluation]] | None = None
+        """The last accepted version, and how it did."""
         self._log = structlog.get_logger()
         for name, value in base_accuracy.items():
             metrics.accuracy.labels(name, "base").set(value)
@@ -104,11 +106,12 @@ class Observation:
 
     def learned(
         self,
+        version: int,
         report: TaskReport,
         evaluations: Mapping[str, Evaluation],
         student_accuracy: Mapping[str, float],
     ) -> None:
-        """A task's candidate was accepted."""
+        """A task's candidate was accepted, as this version; it need not be served."""
         metrics = self._metrics
         metrics.instances_learned.inc(report.num_instances)
         metrics.consolidations.inc(report.num_consolidations)
@@ -120,14 +123,22 @@ class Observation:
             metrics.accuracy.labels(name, "student").set(value)
         if torch.cuda.is_available():
             metrics.gpu_memory.set(torch.cuda.memory_allocated())
-        self.teacher_measured(evaluations)
+        self._newest = version, evaluations
+        self.head_measured(evaluations)
         self._learning |= {
             "student_accuracy": dict(student_accuracy),
             "outer_ratio": report.outer_share,
         }
 
+    def head_measured(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """What the next task starts from has been measured."""
+        accuracy = {name: evaluations[name].accuracy for name in self._base_accuracy}
+        for name, value in accuracy.items():
+            self._metrics.accuracy.labels(name, "head").set(value)
+        self._learning["head_accuracy"] = accuracy
+
     def teacher_measured(self, evaluations: Mapping[str, Evaluation]) -> None:
-        """The head has been measured; the status shows it with the next `standing`."""
+        """What is served has been measured; the status shows it with the next `standing`."""
         metrics = self._metrics
         accuracy = {name: evaluations[name].accuracy for name in self._base_accuracy}
         self._learning |= self._quality.measured(evaluations)
@@ -201,6 +212,7 @@ class Observation:
     def _standing(self, lineage: Lineage) -> dict[str, dict[str, Any]]:
         self._metrics.quarantined.set(len(quarantined(lineage)))
         probation = lineage.standing.probation
+        self._learning |= self._quality.of_tasks(lineage.matrix)
         return {
             "lineage": {
                 "id": lineage.id,
@@ -241,6 +253,8 @@ class Observation:
             newest_event_ms=int(newest * 1000) or None,
         )
         self._served = manifest
+        if self._newest is not None and self._newest[0] == manifest.version:
+            self.teacher_measured(self._newest[1])
         self._log.info("version_published", version=manifest.version)
 
     def rolled_back(self, rollback: Rollback, lineage: Lineage) -> None:

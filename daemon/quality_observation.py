@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.task_matrix import TaskMatrix
 from teacherd.models.calibration_error import expected_calibration_error
 from teacherd.models.evaluation import Evaluation
 
@@ -32,6 +33,18 @@ class QualityObservation:
             for class_name, accuracy in worst[name].items():
                 self._metrics.class_accuracy.labels(name, class_name).set(accuracy)
         return {"calibration_error": errors, "worst_classes": worst}
+
+    def of_tasks(self, matrix: TaskMatrix) -> dict[str, Any]:
+        """Set the metrics to what became of earlier tasks; return the same for the status."""
+        forgetting, transfer = matrix.mean_forgetting, matrix.backward_transfer
+        if forgetting is not None:
+            self._metrics.forgetting.labels("holdout_tasks").set(forgetting)
+        if transfer is not None:
+            self._metrics.backward_transfer.set(transfer)
+        return {
+            "backward_transfer": transfer,
+            "task_forgetting": {str(task): lost for task, lost in matrix.forgetting.items()},
+        }
 
     def _worst(self, evaluation: Evaluation) -> dict[str, float]:
         known = [
