@@ -17,6 +17,7 @@ from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.source import Source
 from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.announcer import Announcer, open_announcer
 from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
 from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import Config, DecidingConfig
@@ -86,6 +87,7 @@ class Assembly:
         self.intake: Intake
         self.learning: Learning
         self.mirrors: list[Mirroring] = []
+        self.announcer: Announcer
         self.commands = Commands()
         self._control: ControlSocket | None = None
 
@@ -108,14 +110,30 @@ class Assembly:
             lock=lock,
         )
         self.mirrors = [self._build_mirroring(name, state) for name in config.publication.mirrors]
-        state.journal.follow(self._history.apply)
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
+        self._follow(state)
         state.journal.record_runtime(runtime_facts(device, decoder=config.decoding.decoder))
         head = load_head(state, config.model, device=device)
         source = open_source(config, lineage=state.journal.lineage.id)
         with source_problems():
             self._take_up(state, head, source, device)
         self._interruption.end()
+
+    def _follow(self, state: StateDirectory) -> None:
+        """Show the log's history, and tell of it what a process before could not."""
+        self.announcer = open_announcer(
+            self._config.notifications,
+            Path(self._config.process.state_directory),
+            lineage=state.journal.lineage.id,
+            end=state.journal.pin.num_entries - 1,
+            metrics=self._metrics,
+            board=self._board,
+            monotonic=self._monotonic,
+        )
+        state.journal.follow(self._history.apply, self.announcer.apply)
+        # The lineage was mended when it was opened: what the log says is served, is.
+        self.announcer.release()
+        state.versions.subscribe(self.announcer.release)
 
     def open_control(self) -> ControlSocket:
         """Let commands come in; whoever calls this runs what it returns."""

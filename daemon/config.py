@@ -21,6 +21,7 @@ from teacherd.daemon.evaluation_sets import EvaluationConfig
 from teacherd.daemon.gate import GateConfig
 from teacherd.daemon.intake import IntakeConfig
 from teacherd.daemon.logs import LoggingConfig
+from teacherd.daemon.notifications import NotificationsConfig
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.serving_config import ServingConfig
 from teacherd.models.learner import LearnerConfig
@@ -112,6 +113,7 @@ class Config:
     gate: GateConfig = field(default_factory=GateConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     publication: PublicationConfig = field(default_factory=PublicationConfig)
+    notifications: NotificationsConfig = field(default_factory=NotificationsConfig)
     endpoints: EndpointsConfig = field(default_factory=EndpointsConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

@@ -24,6 +24,7 @@ About = Literal[
     "loop",
     "lost",
     "mirror",
+    "notification",
     "paused",
     "promotion",
     "quarantined",
@@ -283,6 +284,18 @@ def _check_mirrors(status: Status) -> Iterator[Symptom]:
             )
 
 
+def _check_notifications(status: Status) -> Iterator[Symptom]:
+    for name, receiver in status.get("notifications", {}).items():
+        if receiver.get("error"):
+            yield Symptom(
+                about="notification",
+                level="warning",
+                says=f"The {name} is not told of decisions, {receiver.get('waiting', 0)} wait: "
+                f"{receiver['error']}.",
+                remedy="It is tried again for notifications.give_up_seconds; learning goes on.",
+            )
+
+
 _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_state,
     _check_loops,
@@ -297,5 +310,6 @@ _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_checkpoint,
     _check_letters,
     _check_mirrors,
+    _check_notifications,
     _check_reload,
 )

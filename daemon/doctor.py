@@ -13,6 +13,12 @@ from teacherd.daemon.config import Config
 from teacherd.daemon.device import find_device
 from teacherd.daemon.endpoints import bind
 from teacherd.daemon.errors import ConfigurationError, TemporaryError, UnavailableError
+from teacherd.daemon.masking import MASK
+from teacherd.daemon.notifications import (
+    NotificationsConfig,
+    check_receivers,
+    mask_webhook,
+)
 from teacherd.daemon.opening import load_base
 from teacherd.daemon.record_archive_opening import open_archive
 from teacherd.daemon.source_opening import has_fast_checksums, source_problems
@@ -41,6 +47,7 @@ def examine(config: Config) -> list[Finding]:
         _directory("state directory", Path(config.process.state_directory)),
         _kafka(config) if config.source == "kafka" else _stream_log(Path(config.stream_log.path)),
         _port(config),
+        *_notifications(config.notifications),
     ]
 
 
@@ -107,6 +114,19 @@ def _kafka(config: Config) -> Finding:
     if num_partitions == 0:
         return Finding("missing", subject, f"{servers} has no topic {topic}; make it")
     return Finding("ok", subject, f"{topic} at {servers}, partitions: {num_partitions}")
+
+
+def _notifications(config: NotificationsConfig) -> list[Finding]:
+    subject = "notifications"
+    if not config.receivers:
+        return []
+    try:
+        check_receivers(config)
+    except ConfigurationError as error:
+        return [Finding("missing", subject, "; ".join(map(str, error.problems)))]
+    told = [mask_webhook(config.webhook_url, mask=MASK)] if config.webhook_url else []
+    told += [config.command[0]] if config.command else []
+    return [Finding("ok", subject, f"{', '.join(config.events)} to {' and '.join(told)}")]
 
 
 def _port(config: Config) -> Finding:

@@ -19,7 +19,7 @@ class Journal:
     def __init__(self, log: LineageLog) -> None:
         self._log = log
         self.lineage = Lineage()
-        self._follower: Callable[[LoggedEntry], None] = lambda _: None
+        self._followers: list[Callable[[LoggedEntry], None]] = []
         for logged in log.take_entries():
             try:
                 self.lineage.apply(logged.entry)
@@ -48,13 +48,16 @@ class Journal:
             StateError: The disk refused it; the process must end and start again from the log.
         """
         self.lineage.apply(entry)
-        self._follower(self._log.append(entry))
-
-    def follow(self, follower: Callable[[LoggedEntry], None]) -> None:
-        """Have every entry told to one who decides nothing: those so far, then each new one."""
-        for logged in read_lineage_log(self._log.path):
+        logged = self._log.append(entry)
+        for follower in self._followers:
             follower(logged)
-        self._follower = follower
+
+    def follow(self, *followers: Callable[[LoggedEntry], None]) -> None:
+        """Have every entry told to those who decide nothing: those so far, then each new one."""
+        for logged in read_lineage_log(self._log.path):
+            for follower in followers:
+                follower(logged)
+        self._followers += followers
 
     def record_settings(self, settings: Mapping[str, Any]) -> bool:
         """Append the settings that decide weights if they differ from those in force."""

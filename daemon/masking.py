@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from teacherd.daemon.notifications import mask_webhook
+
 MASK = "***"
 
 _SECRET = re.compile(r"secret|passw|token$|credential|authorization|(^|_)key$")
@@ -18,6 +20,8 @@ def mask(value: Any, *, key: str = "") -> Any:  # noqa: ANN401 (a tree of JSON v
         return [mask(inner, key=key) for inner in value]
     if value is not None and not key.endswith("_file") and _SECRET.search(key.lower()):
         return MASK
+    if key == "webhook_url" and value is not None:
+        return mask_webhook(value, mask=MASK)
     if isinstance(value, str):
         return _USER_AND_PASSWORD.sub(rf"\1:{MASK}@", value)
     return value

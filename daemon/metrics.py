@@ -18,6 +18,7 @@ from teacherd.consumers.instance import REASONS
 from teacherd.consumers.source import LossKind
 from teacherd.daemon.drift_history import DETECTORS
 from teacherd.daemon.entries import Outcome, Rollback
+from teacherd.daemon.notifications import RECEIVERS
 
 PARTITION = ("topic", "partition")
 _TASK_BUCKETS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
@@ -58,6 +59,9 @@ class Metrics:
             self.tasks.labels(outcome)
         for detector in DETECTORS:
             self.drift_detected.labels(detector)
+        for receiver in RECEIVERS:
+            for result in ("delivered", "retried", "failed", "dropped"):
+                self.notifications.labels(receiver, result)
 
     def forget_partition(self, topic: str, number: int) -> None:
         """Take away the series of a partition that is not read any more."""
@@ -260,6 +264,11 @@ class Metrics:
             "mirror_failures_total",
             "Attempts to update a mirror that failed.",
             ["mirror", "reason"],
+        )
+        self.notifications = counter(
+            "notifications_total",
+            "Attempts to tell a receiver of a decision, and decisions that it was not told of.",
+            ["receiver", "result"],
         )
         self.mirror_success = gauge(
             "mirror_last_success_timestamp_seconds",

@@ -170,6 +170,8 @@ class Service:
             self._start_thread("control", assembly.open_control().run)
             for mirroring in assembly.mirrors:
                 self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
+            for notifying in assembly.announcer.receivers:
+                self._start_thread(f"notify-{notifying.name}", notifying.run)
             self._state = "ready"
             served = self._board.snapshot()["teacher"]["version"]
             self._log.info("started", version=served)
@@ -177,7 +179,7 @@ class Service:
                 self._watch(assembly, endpoints)
             except Exception as error:  # noqa: BLE001 (the threads must be let end all the same)
                 self._fail("main", error)
-            self._shutdown()
+            self._shutdown(assembly)
         finally:
             self._stop.set()
             if not self._has_threads:
@@ -194,7 +196,7 @@ class Service:
                 self._reload.clear()
                 self._apply_reload(assembly)
 
-    def _shutdown(self) -> None:
+    def _shutdown(self, assembly: Assembly) -> None:
         """Let the threads end by themselves, until the deadline or a second signal."""
         self._state = "stopping"
         seconds = self._config.process.shutdown_seconds
@@ -203,6 +205,10 @@ class Service:
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < deadline and not self._force.is_set():
                 thread.join(_JOIN_SECONDS)
+            if thread.name == "learning":
+                # What it decided last is told too.
+                for notifying in assembly.announcer.receivers:
+                    notifying.finish()
         alive = [thread.name for thread in self._threads if thread.is_alive()]
         if alive:
             # The lineage log holds everything: what is cut off here is made up for at the start.

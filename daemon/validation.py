@@ -8,6 +8,7 @@ from teacherd.daemon.endpoints import read_token
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.mirror import Mirror
+from teacherd.daemon.notifications import check_receivers
 from teacherd.daemon.opening import load_base, require_classes
 from teacherd.daemon.recovery import build_decoder
 from teacherd.daemon.signing import load_signing_key
@@ -36,6 +37,7 @@ def validate_files(config: Config) -> None:
         _check_base_holdout,
         _check_decoder,
         _check_publication,
+        _check_notifications,
     )
     for check in checks:
         try:
@@ -83,6 +85,10 @@ def _check_base_holdout(config: Config, manifest: Manifest) -> None:
 
 def _check_decoder(config: Config, manifest: Manifest) -> None:
     build_decoder(config.decoding, manifest).close()
+
+
+def _check_notifications(config: Config, _: Manifest) -> None:
+    check_receivers(config.notifications)
 
 
 def _check_publication(config: Config, _: Manifest) -> None:

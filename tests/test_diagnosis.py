@@ -19,6 +19,7 @@ WELL: dict[str, Any] = {
     "verdict": {"task": 5, "result": "accepted", "reasons": [], "at": "2026-01-02T00:00:01Z"},
     "drift": {"outer": {"score": 0.1, "threshold": 0.3, "alarmed": False, "last_alarm_ms": 5}},
     "mirrors": {"s3": {"version": 3}},
+    "notifications": {"webhook": {"waiting": 0, "error": None}},
     "config": {"reload_refused": None},
     "ages": {
         "lag_seconds": 3600.0,
@@ -65,6 +66,12 @@ def test_a_daemon_that_is_well_gives_nothing_to_say() -> None:
         ("unserved", "note", {"lineage": {"current": 2}, "verdict": {"version": 3}}, "not served"),
         ("checkpoint", "warning", {"ages": {"checkpoint_age_seconds": 1000.0}}, "17 minutes"),
         ("mirror", "warning", {"mirrors": {"s3": {"error": "no route"}}}, "no route"),
+        (
+            "notification",
+            "warning",
+            {"notifications": {"webhook": {"waiting": 2, "error": "answered 500"}}},
+            "webhook is not told of decisions, 2 wait: answered 500",
+        ),
         ("reload", "warning", {"config": {"reload_refused": "epochs"}}, "epochs"),
     ],
 )

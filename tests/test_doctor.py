@@ -12,6 +12,7 @@ from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
 from teacherd.daemon.doctor import Finding, examine
 from teacherd.daemon.endpoints import EndpointsConfig, bind
+from teacherd.daemon.notifications import NotificationsConfig
 
 
 @pytest.fixture
@@ -123,3 +124,15 @@ def test_kafka_is_looked_at_where_it_is_the_source(kafka: KafkaService, config: 
     assert ("ok", f"{topic} at {kafka.bootstrap}, partitions: 3") == (found.state, found.detail)
     assert "missing" == without.state
     assert "has no topic nothing" in without.detail
+
+
+def test_receivers_are_named_without_their_secrets(config: Config) -> None:
+    """Nobody is told by default; a command that is not there is missing."""
+    url = "https://hooks.example.org/T0/secret"
+    both = replace(config, notifications=NotificationsConfig(webhook_url=url, command=("cat", "-")))
+    lost = replace(config, notifications=NotificationsConfig(command=("no-such-command",)))
+
+    assert "notifications" not in {each.subject for each in examine(config)}
+    assert "ok" == find(both, "notifications").state
+    assert "to https://hooks.example.org/*** and cat" in find(both, "notifications").detail
+    assert "missing" == find(lost, "notifications").state

@@ -49,3 +49,12 @@ def test_no_default_is_a_secret() -> None:
     settings = to_plain(asdict(Config()))
 
     assert settings == mask(settings)
+
+
+def test_of_a_webhook_only_the_host_is_shown() -> None:
+    """Whoever has its path can post."""
+    settings = {"notifications": {"webhook_url": "https://a.org/T0/B0/x", "command": None}}
+    shown = {"notifications": {"webhook_url": f"https://a.org/{MASK}", "command": None}}
+
+    assert shown == mask(settings)
+    assert {"webhook_url": None} == mask({"webhook_url": None})

@@ -14,6 +14,7 @@ from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
 from teacherd.daemon.errors import ConfigurationError
 from teacherd.daemon.evaluation_sets import EvaluationConfig
 from teacherd.daemon.mirror import MirrorConfig
+from teacherd.daemon.notifications import NotificationsConfig
 from teacherd.daemon.opening import open_lineage
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.validation import validate_files
@@ -56,6 +57,7 @@ def test_every_problem_is_told_at_once(config: Config, tmp_path: Path) -> None:
         evaluation=EvaluationConfig(sets={"a": "/nowhere/a.npz", "b": str(tmp_path)}),
         decoding=DecodingConfig(decoder="nowhere.at_all:decode"),
         publication=PublicationConfig(mirrors={"far": MirrorConfig(url="nosuch://bucket")}),
+        notifications=NotificationsConfig(command=("no-such-command",)),
     )
 
     assert [
@@ -65,6 +67,7 @@ def test_every_problem_is_told_at_once(config: Config, tmp_path: Path) -> None:
         "evaluation.sets.b",
         "decoding.decoder",
         "publication.mirrors.far.url",
+        "notifications.command",
     ] == problems(wrong)
     unsigned = PublicationConfig(signing_key_file="/nowhere")
     assert "publication.signing_key_file" in problems(replace(config, publication=unsigned))

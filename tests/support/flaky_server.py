@@ -25,6 +25,7 @@ class Asked:
 
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 class FlakyServer:
@@ -37,7 +38,9 @@ class FlakyServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked = Asked(self.path, {k.lower(): v for k, v in self.headers.items()})
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                body = self.rfile.read(int(headers.get("content-length", 0)))
+                asked = Asked(self.path, headers, body)
                 owner.asked.append(asked)
                 answer = owner.answer(asked)
                 self.send_response(answer.status)
@@ -47,6 +50,9 @@ class FlakyServer:
                 self.end_headers()
                 self.wfile.write(answer.body)
                 self.close_connection = True
+
+            def do_POST(self) -> None:
+                self.do_GET()
 
             def log_message(self, *_arguments: object) -> None:
                 """Say nothing."""
