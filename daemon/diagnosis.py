@@ -15,6 +15,7 @@ Status = Mapping[str, Any]
 
 About = Literal[
     "checkpoint",
+    "checkpoint_failed",
     "dead_letters",
     "drift",
     "forgetting",
@@ -183,13 +184,11 @@ def _check_verdict(status: Status) -> Iterator[Symptom]:
         "quarantined": "was set aside, because its numbers were not finite",
         "lost": "was lost with its records",
     }
-    reasons = "; ".join(verdict.get("reasons", ()))
     for about in (each for each in words if each == result):
         yield Symptom(
             about=about,
             level="warning",
-            says=f"Task {verdict.get('task')} {words[about]}"
-            + (f": {reasons}." if reasons else "."),
+            says=f"Task {verdict.get('task')} {words[about]}{_because(verdict)}.",
             remedy="The version before is served on; `teacherd tasks list` shows what can be "
             "tried again.",
         )
@@ -199,14 +198,18 @@ def _check_unserved(status: Status) -> Iterator[Symptom]:
     verdict, lineage = status.get("verdict", {}), status.get("lineage", {})
     is_newest = verdict.get("version") is not None and verdict.get("version") == lineage.get("head")
     if is_newest and lineage.get("current") != lineage.get("head"):
-        reasons = "; ".join(verdict.get("reasons", ()))
         yield Symptom(
             about="unserved",
             level="note",
             says=f"Version {verdict['version']} is learned from, but not served"
-            + (f": {reasons}." if reasons else "."),
+            f"{_because(verdict)}.",
             remedy="Later tasks may decide; `teacherd promote` serves it now.",
         )
+
+
+def _because(verdict: Mapping[str, Any]) -> str:
+    reasons = "; ".join(verdict.get("reasons", ()))
+    return f": {reasons}" if reasons else ""
 
 
 def _check_promotion(status: Status) -> Iterator[Symptom]:
@@ -231,8 +234,8 @@ def _check_forgetting(status: Status) -> Iterator[Symptom]:
             yield Symptom(
                 about="forgetting",
                 level="critical",
-                says=f"The teacher has forgotten: on {name} it is {points(lost)} worse than the "
-                "base model.",
+                says=f"The served teacher has forgotten: on {name} it is {points(lost)} worse than "
+                "the base model.",
                 remedy="Larger learning.consolidation.retain, or a smaller learning rate; "
                 "`teacherd rollback` returns to an older version.",
             )
@@ -247,6 +250,16 @@ def _check_drift(status: Status) -> Iterator[Symptom]:
                 says=f"The stream has drifted: detector {name} raised the alarm in the last task.",
                 remedy="See whether the labels are right; a true drift is followed by learning.",
             )
+    verdict = status.get("verdict", {})
+    if verdict.get("drift") == "confirmed":
+        yield Symptom(
+            about="drift",
+            level="warning",
+            says=f"A drift of the concept was confirmed with task {verdict.get('task')}: what was "
+            "held out before contradicts what is true now, and is measured with no more.",
+            remedy="If nothing has really changed, `teacherd rollback`; if it has, give a new "
+            "gate.base_holdout.",
+        )
 
 
 def _check_checkpoint(status: Status) -> Iterator[Symptom]:
@@ -259,6 +272,18 @@ def _check_checkpoint(status: Status) -> Iterator[Symptom]:
             says=f"The last checkpoint is {span(age)} old: a crash now would repeat that work.",
             remedy="Look at the disk of process.state_directory, and at "
             "checkpoints.interval_seconds.",
+        )
+
+
+def _check_checkpoint_failure(status: Status) -> Iterator[Symptom]:
+    error = status.get("checkpoint", {}).get("error")
+    if error:
+        yield Symptom(
+            about="checkpoint_failed",
+            level="critical",
+            says=f"The last checkpoint could not be written: {error}.",
+            remedy="Make room before the task ends: then a failure ends the process. Nothing "
+            "that is decided is lost.",
         )
 
 
@@ -308,6 +333,7 @@ _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_unserved,
     _check_promotion,
     _check_checkpoint,
+    _check_checkpoint_failure,
     _check_letters,
     _check_mirrors,
     _check_notifications,

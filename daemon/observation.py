@@ -276,13 +276,18 @@ class Observation:
         metrics.checkpoint_size.set(size_bytes)
         metrics.checkpoint_success.set(self._now())
         self._board.update(
-            "checkpoint", at=self.timestamp(), task=checkpoint.task, step=checkpoint.step
+            "checkpoint",
+            at=self.timestamp(),
+            task=checkpoint.task,
+            step=checkpoint.step,
+            error=None,
         )
         self._log.debug("checkpoint_written", task=checkpoint.task, step=checkpoint.step)
 
     def checkpoint_failed(self, error: StateError) -> None:
         """A checkpoint inside a task could not be written; the task goes on."""
         self._metrics.checkpoint_failures.inc()
+        self._board.update("checkpoint", error=error.reason)
         self._log.error("checkpoint_failed", path=str(error.path), error=error.reason)
 
     def _age(self, manifest: Manifest) -> float:

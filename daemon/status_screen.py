@@ -18,6 +18,7 @@ _PERIOD_SECONDS = 2.0
 _NUM_TASKS = 8
 _NUM_SETS = 6
 _STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
+_SO = {True: ("yes", "green"), False: ("no", "bold red"), None: ("unknown", "dim")}
 
 Answer = Mapping[str, Any]
 
@@ -58,6 +59,8 @@ def render(status: Answer, history: Answer) -> Group:
     parts: list[RenderableType] = [title, Text(printable(status.get("headline", ""))), Text()]
     return Group(
         *parts,
+        *_answers(status.get("answers", ())),
+        Text(),
         *_problems(status.get("problems", ())),
         Text(),
         _facts(status),
@@ -67,6 +70,17 @@ def render(status: Answer, history: Answer) -> Group:
         Text(),
         _tasks(status, history),
     )
+
+
+def _answers(answers: Sequence[Mapping[str, Any]]) -> list[Text]:
+    return [
+        Text.assemble(
+            (f"{each['asks']}: ", "bold"),
+            _SO[each["is_so"]],
+            f"  {printable(each['says'])}",
+        )
+        for each in answers
+    ]
 
 
 def _problems(problems: Sequence[Mapping[str, str]]) -> list[Text]:

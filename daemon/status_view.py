@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from teacherd.daemon.ages import ages
+from teacherd.daemon.answers import answer
 from teacherd.daemon.diagnosis import diagnose, headline
 from teacherd.daemon.status_board import StatusBoard
 
@@ -45,11 +46,17 @@ class StatusView:
                 "limit_seconds": self._liveness_seconds,
             },
         }
-        problems = [each.to_json() for each in diagnose(status)]
-        answer: dict[str, Any] = _finite(
-            {**status, "headline": headline(status), "problems": problems}
+        problems = diagnose(status)
+        answers = answer(status, {each.about for each in problems})
+        taken: dict[str, Any] = _finite(
+            {
+                **status,
+                "headline": headline(status),
+                "answers": [each.to_json() for each in answers],
+                "problems": [each.to_json() for each in problems],
+            }
         )
-        return answer
+        return taken
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 (a tree of JSON values)

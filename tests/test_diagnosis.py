@@ -21,6 +21,7 @@ WELL: dict[str, Any] = {
     "mirrors": {"s3": {"version": 3}},
     "notifications": {"webhook": {"waiting": 0, "error": None}},
     "config": {"reload_refused": None},
+    "checkpoint": {"error": None},
     "ages": {
         "lag_seconds": 3600.0,
         "freshness_seconds": 12.0,
@@ -65,6 +66,8 @@ def test_a_daemon_that_is_well_gives_nothing_to_say() -> None:
         ("drift", "warning", {"drift": {"inputs": {"alarmed": True}}}, "inputs"),
         ("unserved", "note", {"lineage": {"current": 2}, "verdict": {"version": 3}}, "not served"),
         ("checkpoint", "warning", {"ages": {"checkpoint_age_seconds": 1000.0}}, "17 minutes"),
+        ("drift", "warning", {"verdict": {"drift": "confirmed"}}, "confirmed with task 5"),
+        ("checkpoint_failed", "critical", {"checkpoint": {"error": "disk full"}}, "disk full"),
         ("mirror", "warning", {"mirrors": {"s3": {"error": "no route"}}}, "no route"),
         (
             "notification",

@@ -125,7 +125,7 @@ def test_the_status_is_everything_on_the_board(daemon: Daemon) -> None:
     answer = json.loads(body)
     assert ("state", "ready") == next(iter(answer.items()))
     assert {"version": 3, "reasons": ["a"]} == answer["teacher"]
-    assert {"at_ms", "ages", "loops", "headline", "problems"} < set(answer)
+    assert {"at_ms", "ages", "loops", "headline", "answers", "problems"} < set(answer)
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/status"])

@@ -150,6 +150,22 @@ def test_the_values_on_the_page_are_those_of_the_status(
     assert status["state"] == page.text_content("#state")
 
 
+def test_the_three_answers_are_those_of_the_status(browser: Browser, daemon: DaemonProcess) -> None:
+    """Fresh, better, not forgetting: each with a word, a mark and the figure that says so."""
+    page = visit(browser, daemon).page
+    cards = page.eval_on_selector_all(
+        ".answer", "cards => cards.map(card => ({...card.dataset, text: card.textContent}))"
+    )
+    answers = daemon.status()["answers"]
+    words = {True: "yes", False: "no", None: "unknown"}
+
+    assert ["fresh", "better", "remembers"] == [card["about"] for card in cards]
+    for card, answer in zip(cards, answers, strict=True):
+        assert json.loads(card["so"]) is answer["is_so"]
+        assert f"{answer['asks']}: {words[answer['is_so']]}" in card["text"]
+    assert answers[1]["says"] in cards[1]["text"]
+
+
 def shown(row: dict[str, Any]) -> dict[str, float]:
     """Return a task's accuracies as the matrix names them."""
     holdouts = {

@@ -11,6 +11,10 @@ from teacherd.daemon.status_screen import render, watch
 STATUS: dict[str, Any] = {
     "state": "ready",
     "headline": "Version 3 is served.",
+    "answers": [
+        {"about": "fresh", "asks": "Fresh", "is_so": False, "says": "It is a day old."},
+        {"about": "better", "asks": "Better than before", "is_so": None, "says": "No sets."},
+    ],
     "problems": [
         {"about": "lag", "level": "warning", "says": "It \x1b[2Jlags.", "remedy": "Wait."}
     ],
@@ -60,6 +64,8 @@ def test_everything_that_the_page_shows_is_there() -> None:
     for words in (
         "teacherd ready",
         "Version 3 is served.",
+        "Fresh: no  It is a day old.",
+        "Better than before: unknown  No sets.",
         "Wait.",
         "2 hours",
         "11 unread, 7 buffered",

@@ -3,7 +3,7 @@
 
 import { drawPlots } from "./plots.js";
 import { drawHappenings, drawMatrix, drawVersions } from "./tables.js";
-import { drawAnswer, drawHeader, drawProblems, drawTiles } from "./summary.js";
+import { drawAnswer, drawAnswers, drawHeader, drawProblems, drawTiles } from "./summary.js";
 
 const STATUS_MS = 2000;
 const HISTORY_MS = 6000;
@@ -38,6 +38,7 @@ async function refresh() {
 function drawStatus() {
   const { status, history } = shown;
   drawHeader(status);
+  drawAnswers(status);
   drawProblems(status);
   drawTiles(status);
   drawVersions(history, status);

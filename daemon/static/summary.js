@@ -20,6 +20,17 @@ export function drawAnswer(status, lostAt) {
     : `As of ${clock(status.at_ms)}.`;
 }
 
+const SO = { true: ["yes", "\u2713"], false: ["no", "\u2717"], null: ["unknown", "\u2013"] };
+
+export function drawAnswers({ answers = [] }) {
+  show("answers", ...answers.map(({ about, asks, is_so: isSo, says }) => {
+    const [word, mark] = SO[isSo];
+    return element("div", { class: `answer ${word}`, "data-about": about, "data-so": String(isSo) },
+      element("p", { class: "asks" }, element("i", { "aria-hidden": "true" }, mark), `${asks}: ${word}`),
+      element("p", { class: "says" }, says));
+  }));
+}
+
 export function drawProblems(status) {
   const cards = status.problems.map(({ about, level, says, remedy }) =>
     element("div", { class: `problem ${level}`, "data-about": about },
