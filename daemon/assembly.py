@@ -52,7 +52,7 @@ from teacherd.daemon.recovery import (
 from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
-from teacherd.daemon.state_directory import StateDirectory
+from teacherd.daemon.state_directory import RETRIES, StateDirectory
 from teacherd.daemon.state_lock import StateLock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import LoadedTeacher, Manifest
@@ -254,7 +254,10 @@ class Assembly:
             versions=state.versions,
             quarantining=Quarantining(state.quarantine, self.intake.requests.ask),
             retrying=Retrying(
-                self.intake.requests, functools.partial(rebuild, config.decoding, manifest)
+                Path(config.process.state_directory) / RETRIES,
+                state.journal.lineage,
+                requests=self.intake.requests,
+                rebuild=functools.partial(rebuild, config.decoding, manifest),
             ),
             commands=self.commands,
             buffer=buffer,

@@ -1,15 +1,17 @@
 """Tasks to be tried again on request: waits its turn, has the records read once more."""
 
 import contextlib
-from collections import deque
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.task_rebuilding import RangeMismatchError
+from teacherd.daemon.durable import write_file
 from teacherd.daemon.entries import Plan, Retry
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.lineage import Lineage
@@ -20,17 +22,27 @@ Rebuild = Callable[[Plan, Iterator[RecordBatch]], BufferedTask]
 
 
 class Retrying:
-    """A queue of task numbers, of the learning thread's; a restart forgets it.
+    """A durable queue of task numbers, of the learning thread's.
 
     Args:
+        path: File that holds it, made with the first request.
+        lineage: As it is now: requests that it has seen carried out are none.
         requests: Reads records, in the thread that owns the source.
         rebuild: Makes the planned task of them.
     """
 
-    def __init__(self, requests: ReadRequests, rebuild: Rebuild) -> None:
+    def __init__(
+        self, path: Path, lineage: Lineage, *, requests: ReadRequests, rebuild: Rebuild
+    ) -> None:
+        self._path = path
         self._requests = requests
         self._rebuild = rebuild
-        self._waiting: deque[int] = deque()
+        # By number, in the order of the requests: the attempt that each wants to follow.
+        self._waiting = {
+            number: attempt
+            for number, attempt in _read(path)
+            if number in lineage.set_aside and lineage.set_aside[number].attempt == attempt
+        }
         self._reading: Future[BufferedTask] | None = None
 
     @property
@@ -39,10 +51,11 @@ class Retrying:
         return bool(self._waiting)
 
     def add(self, number: int, lineage: Lineage) -> None:
-        """Have a task tried again when its turn comes.
+        """Have a task tried again when its turn comes, also after a restart.
 
         Raises:
             UsageError: It was not set aside.
+            StateError: The disk refused.
         """
         if number not in lineage.set_aside:
             known = ", ".join(map(str, sorted(lineage.set_aside))) or "none"
@@ -50,14 +63,17 @@ class Retrying:
                 f"task {number} was not set aside; held, quarantined or lost are: {known}"
             )
         if number not in self._waiting:
-            self._waiting.append(number)
+            self._waiting[number] = lineage.set_aside[number].attempt
+            self._save()
 
     def poll(self, lineage: Lineage, timeout_seconds: float) -> BufferedTask | None:
         """Return the next task's instances once they are read, and None until then.
 
-        The task is then no longer in the queue; it is the first of `lineage.set_aside`'s asked for.
+        Raises:
+            StateError: The disk refused.
         """
-        plan = lineage.set_aside[self._waiting[0]].plan
+        number = next(iter(self._waiting))
+        plan = lineage.set_aside[number].plan
         if self._reading is None:
             ranges = [planned_range(closed).offsets for closed in plan.ranges]
             self._reading = self._requests.ask(ranges, lambda batches: self._rebuild(plan, batches))
@@ -69,12 +85,18 @@ class Retrying:
         except RangeMismatchError as error:
             structlog.get_logger().error("retry_impossible", task=plan.task, error=str(error))
             self._reading = None
-            self._waiting.popleft()
+            del self._waiting[number]
+            self._save()
         return None
 
     def take(self, lineage: Lineage, learning_rate: float) -> Retry:
-        """Return the entry for the task that was read, which waits no more."""
-        number = self._waiting.popleft()
+        """Return the entry for the task that was read, which waits no more.
+
+        The file still has it: should the entry not become durable, it waits again after a restart,
+        and else its attempt says that it is done.
+        """
+        number = next(iter(self._waiting))
+        del self._waiting[number]
         aside = lineage.set_aside[number]
         return Retry(
             task=number,
@@ -84,3 +106,18 @@ class Retrying:
             cause="request",
             reason=aside.result,
         )
+
+    def _save(self) -> None:
+        content = {"waiting": [list(each) for each in self._waiting.items()]}
+        write_file(self._path, (json.dumps(content) + "\n").encode())
+
+
+def _read(path: Path) -> list[tuple[int, int]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [(int(number), int(attempt)) for number, attempt in content["waiting"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        structlog.get_logger().warning("retries_unreadable", path=str(path), error=repr(error))
+        return []

@@ -22,6 +22,7 @@ LINEAGE_LOG = "lineage.log"
 CHECKPOINTS = "checkpoints"
 PUBLIC = "public"
 QUARANTINE = "quarantine"
+RETRIES = "retries.json"
 MARKER = "backup.json"
 """Lies in a state directory that is a copy, until a daemon starts from it."""
 
