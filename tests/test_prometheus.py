@@ -15,14 +15,30 @@ from base_models import digits
 from daemon_process import DaemonProcess
 from programs import find_program
 from prometheus_server import HASTE, PrometheusServer, hasten
+from serving_process import ServingProcess
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 
 INSTALL = "apt-get install -y --no-install-recommends prometheus"
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards" / "teacherd.json"
+NEED_MORE = {
+    "Stalled partitions",
+    "Commits that failed",
+    "Updates of mirrors that failed",
+    "Notifications",
+}
+"""Panels that are empty here: source kafka, a refused commit, a dead mirror, a receiver."""
 TASK_INSTANCES = 40
 NUM_TASKS = 3
+LENIENT = {
+    "holdout_share": 0.25,
+    "allowance": 0.99,
+    "forgetting": 0.99,
+    "class_allowance": 0.99,
+    "probation_tasks": 0,
+}
+"""A gate that holds out, and lets whatever is finite pass on so few instances."""
 NEVER_FOR_A_DAEMON_THAT_IS_WELL = {
     "TeacherdDown",
     "TeacherdForgetting",
@@ -76,6 +92,8 @@ class Watched:
 
     daemon: DaemonProcess
     prometheus: PrometheusServer
+    serving: ServingProcess
+    """An inference server that follows the daemon."""
 
     @property
     def instance(self) -> str:
@@ -91,18 +109,27 @@ def watched(tmp_path_factory: pytest.TempPathFactory, digits_base_model: Path) -
     program = find_program("prometheus", INSTALL, environment=os.environ)
     directory = tmp_path_factory.mktemp("watched")
     daemon = start_daemon(
-        directory / "daemon", digits_base_model, drift={"min_instances": TASK_INSTANCES // 2}
+        directory / "daemon",
+        digits_base_model,
+        drift={"min_instances": TASK_INSTANCES // 2},
+        gate=LENIENT,
+        publication={"mirrors": {"copy": {"url": (directory / "copy").as_uri()}}},
     )
-    with closing(daemon):
+    with closing(daemon), ServingProcess(directory, daemon.state / "public") as serving:
         targets = [f"127.0.0.1:{daemon.port}"]
-        with closing(PrometheusServer(program, directory / "prometheus", targets)) as prometheus:
+        server = PrometheusServer(
+            program, directory / "prometheus", targets, loaders=[serving.address]
+        )
+        with closing(server) as prometheus:
             prometheus.wait_until(prometheus.is_ready)
             prometheus.wait_until(lambda: prometheus.value("teacherd_teacher_version") == 0)
             append(daemon, 0, NUM_TASKS * TASK_INSTANCES)
             daemon.wait_for_tasks(NUM_TASKS)
             learned = "teacherd_teacher_version"
             prometheus.wait_until(lambda: prometheus.value(learned) == NUM_TASKS)
-            yield Watched(daemon, prometheus)
+            loaded = "teacherd_loader_version"
+            prometheus.wait_until(lambda: prometheus.value(loaded) == NUM_TASKS)
+            yield Watched(daemon, prometheus, serving)
 
 
 def test_prometheus_has_the_values_of_the_daemon(watched: Watched) -> None:
@@ -124,16 +151,47 @@ def test_prometheus_has_the_values_of_the_daemon(watched: Watched) -> None:
 
 
 def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
-    """No panel is empty once the daemon has learned; Grafana's variables filled in as it would."""
+    """No panel is empty once the daemon has learned and its teacher has been asked.
+
+    Variables are filled in as Grafana would; those that need a fault or a receiver are named.
+    """
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    queries = [
+        target["expr"]
+        for panel in panels
+        for target in panel.get("targets", ())
+        if panel["title"] not in NEED_MORE
+    ]
 
     def empty() -> list[str]:
-        return [query for query in queries if not watched.prometheus.query(filled(query))]
+        return [query for query in queries if not has_numbers(watched.prometheus, filled(query))]
 
+    ask_the_teacher(watched.serving)
     watched.prometheus.wait_until(lambda: not empty(), otherwise=empty)
 
-    assert len(queries) > 25
+    assert len(queries) > 50
+    assert NEED_MORE <= {panel["title"] for panel in panels}
+
+
+def has_numbers(prometheus: PrometheusServer, query: str) -> bool:
+    """Tell whether a panel would draw anything."""
+    return any(each["value"][1] != "NaN" for each in prometheus.query(query))
+
+
+def ask_the_teacher(serving: ServingProcess) -> None:
+    """Send some inference requests."""
+    inputs = digits().inputs[:2]
+    tensor = {
+        "name": "inputs",
+        "shape": list(inputs.shape),
+        "datatype": "UINT8",
+        "data": inputs.flatten().tolist(),
+    }
+    for _ in range(5):
+        code, answer = serving.get(
+            "/v2/models/teacher/infer", json.dumps({"inputs": [tensor]}).encode()
+        )
+        assert 200 == code, answer
 
 
 def filled(query: str) -> str:

@@ -43,11 +43,18 @@ class PrometheusServer:
         program: The binary.
         directory: For configuration, data and log.
         targets: host:port of the daemons.
+        loaders: host:port of inference processes.
     """
 
-    def __init__(self, program: Path, directory: Path, targets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        program: Path,
+        directory: Path,
+        targets: Sequence[str],
+        loaders: Sequence[str] = (),
+    ) -> None:
         directory.mkdir()
-        self._write_configuration(directory, targets)
+        self._write_configuration(directory, targets, loaders)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -122,11 +129,16 @@ class PrometheusServer:
             data: dict[str, Any] = json.load(got)["data"]
         return data
 
-    def _write_configuration(self, directory: Path, targets: Sequence[str]) -> None:
+    def _write_configuration(
+        self, directory: Path, targets: Sequence[str], loaders: Sequence[str]
+    ) -> None:
         """Write the shipped files, only faster."""
         shipped = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
         shipped["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
         shipped["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
+        shipped["scrape_configs"].append(
+            {"job_name": "teacherd-loader", "static_configs": [{"targets": list(loaders)}]}
+        )
         (directory / "prometheus.yml").write_text(yaml.safe_dump(shipped), encoding="utf-8")
         for name in shipped["rule_files"]:
             rules = yaml.safe_load((SHIPPED / name).read_text(encoding="utf-8"))
