@@ -30,6 +30,8 @@ class PlannedRange:
     """Of those records, by RangeDigest."""
     rejected: tuple[int, ...]
     """Offsets of those that are no instances."""
+    topic_id: str | None = None
+    """Of the topic that they lay in, where its name may be given again."""
 
     @property
     def offsets(self) -> OffsetRange:

@@ -61,10 +61,16 @@ class FillingTask:
     """
 
     def __init__(
-        self, limits: TaskLimits, *, began_at: float = 0.0, executor: Executor | None = None
+        self,
+        limits: TaskLimits,
+        *,
+        began_at: float = 0.0,
+        executor: Executor | None = None,
+        topic_id: str | None = None,
     ) -> None:
         self._limits = limits
         self._executor = executor
+        self._topic_id = topic_id
         self._ranges: dict[Partition, _FillingRange] = {}
         self._inputs: Array = np.empty(0, dtype=np.uint8)
         self._labels = array("q")
@@ -216,6 +222,7 @@ class FillingTask:
             count=part.count,
             digest=part.digest.hexdigest(),
             rejected=tuple(part.rejected),
+            topic_id=self._topic_id,
         )
 
 

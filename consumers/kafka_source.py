@@ -9,21 +9,28 @@ from kafka import TopicPartition
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from teacherd.consumers.kafka_batches import make_batch, ours, theirs
-from teacherd.consumers.kafka_config import LATEST, KafkaConfig
+from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.kafka_errors import opening_errors, source_errors
 from teacherd.consumers.kafka_group import KafkaGroup
+from teacherd.consumers.kafka_identity import KafkaIdentity
 from teacherd.consumers.kafka_lag import KafkaLag
+from teacherd.consumers.kafka_offsets import ANSWER_TIMEOUT_MS, beginnings_of, ends_of, starts_of
 from teacherd.consumers.kafka_producing import require_known
 from teacherd.consumers.kafka_reader import open_consumer, read_ranges
 from teacherd.consumers.kafka_topic import retention_of, topic_settings
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import Lag, RecordsLostError, Retention, SourceError
+from teacherd.consumers.source import (
+    MADE_ANEW,
+    Lag,
+    RecordsLostError,
+    Retention,
+    SourceError,
+)
 
 _DISCOVERY_INTERVAL_SECONDS = 1.0
 """How often the client's own picture of the cluster, which it renews by itself, is looked at."""
 _LAG_TIMEOUT_MS = 3000
-_ANSWER_TIMEOUT_MS = 10_000
 _CONFIRMATIONS = 5
 _CONFIRMATION_SECONDS = 0.5
 
@@ -62,13 +69,14 @@ class KafkaSource:
         self._group = KafkaGroup(
             self._consumer, name=config.group, lineage=lineage, take_over=config.take_over
         )
+        self._identity = KafkaIdentity(self._consumer, config.topic, sleep=sleep)
         self._lag = KafkaLag(stall_seconds=config.stall_seconds)
         self._waiting: deque[tuple[Partition, Sequence[Any]]] = deque()
         self._positions: dict[Partition, int] = {}
         self._newest_ms: dict[Partition, int] = {}
         self._known_lag: Mapping[Partition, Lag] = {}
         self._has_polled = False
-        self._is_paused = False
+        self._is_paused = self._was_paused = False
         self._is_broken = False
         self._next_discovery = monotonic() + _DISCOVERY_INTERVAL_SECONDS
         self._partitions: list[Partition] = []
@@ -85,7 +93,11 @@ class KafkaSource:
     def earliest(self) -> Mapping[Partition, int]:
         """Return each partition's first offset that can still be read."""
         with source_errors("asking for the first offsets"):
-            return self._beginnings(self._partitions)
+            return beginnings_of(self._consumer, self._partitions)
+
+    def topic_id(self) -> str | None:
+        """Return the id that the cluster gave the topic; None from brokers before Kafka 2.8."""
+        return self._identity.current
 
     def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return what the group has committed, else the beginning that the settings name.
@@ -98,22 +110,28 @@ class KafkaSource:
         is_new_topic = set(partitions) >= set(self._partitions)
         if others:
             with source_errors("asking where to begin"):
-                places |= self._starts(others) if is_new_topic else self._beginnings(others)
+                places |= (
+                    starts_of(self._consumer, others, self._config)
+                    if is_new_topic
+                    else beginnings_of(self._consumer, others)
+                )
         return places
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
         """Move to these positions, and forget what was fetched from others.
 
         Raises:
-            RecordsLostError: A position lies before what retention has left, or beyond the end.
+            RecordsLostError: A position lies before what retention has left, or beyond the end, or
+                is one of a topic that is no more.
         """
         self._waiting.clear()
         if self._is_broken:
             self._reopen()
         partitions = list(positions)
+        self._require_same_topic(positions)
         with source_errors("asking for the ends of partitions"):
-            beginnings = self._beginnings(partitions)
-            ends = self._ends(partitions)
+            beginnings = beginnings_of(self._consumer, partitions)
+            ends = ends_of(self._consumer, partitions)
         for partition, position in positions.items():
             if not beginnings[partition] <= position <= ends[partition]:
                 self._require_readable(partition, position)
@@ -145,7 +163,7 @@ class KafkaSource:
         Nothing expires meanwhile: assigned partitions know no deadline between polls, and the
         client looks after its connections in a thread of its own.
         """
-        self._is_paused = True
+        self._is_paused = self._was_paused = True
 
     def resume(self) -> None:
         """End a pause."""
@@ -168,7 +186,7 @@ class KafkaSource:
         """
         try:
             with source_errors("asking for the last stable offsets"):
-                ends = self._ends(self._partitions, _LAG_TIMEOUT_MS)
+                ends = ends_of(self._consumer, self._partitions, _LAG_TIMEOUT_MS)
         except SourceError:
             # One broker of several may be away: what comes from the others is worth more.
             if not self._has_polled:
@@ -204,6 +222,7 @@ class KafkaSource:
             self._consumer.close(autocommit=False, timeout_ms=1000)
             self._consumer = self._open()
             self._group.use(self._consumer)
+            self._identity.use(self._consumer)
             self._consumer.assign(theirs(self._partitions))
         self._is_broken = False
 
@@ -215,6 +234,8 @@ class KafkaSource:
             # Where a batch cannot be read the client goes round in circles: take a new one.
             self._is_broken = True
             raise
+        if fetched or self._was_paused:
+            self._require_unchanged_topic()
         self._waiting.extend((ours(each), records) for each, records in fetched.items())
         if not fetched:
             # Gaps at the end of what came before are passed by polling once more.
@@ -246,7 +267,7 @@ class KafkaSource:
         try:
             with source_errors("asking the client for its position"):
                 position: int = self._consumer.position(
-                    TopicPartition(*partition), _ANSWER_TIMEOUT_MS
+                    TopicPartition(*partition), ANSWER_TIMEOUT_MS
                 )
         except LogTruncationError as error:
             raise self._truncated(error) from error
@@ -258,13 +279,48 @@ class KafkaSource:
         Raises:
             RecordsLostError: Records are.
         """
+        self._identity.refresh()
+        self._require_same_topic({partition: position})
         with source_errors("asking for the first offset"):
-            beginning = self._beginnings([partition])[partition]
+            beginning = beginnings_of(self._consumer, [partition])[partition]
         if position < beginning:
             raise RecordsLostError(
                 OffsetRange(partition, position, beginning), "retention has deleted them"
             )
         self._confirm_end(partition, position)
+
+    def _require_unchanged_topic(self) -> None:
+        """See that what was fetched is not of another topic than what was read before.
+
+        A fetch names the topic only. One that was open when it was deleted has failed, and had the
+        client ask the cluster: what came behind waits for the answer.
+
+        Raises:
+            RecordsLostError: It is.
+        """
+        if self._was_paused or self._identity.is_doubtful:
+            self._identity.refresh()
+        self._was_paused = False
+        self._require_same_topic(self._positions)
+
+    def _require_same_topic(self, positions: Mapping[Partition, int]) -> None:
+        """See that positions are not those of a topic that is no more.
+
+        Raises:
+            RecordsLostError: They are; once for each partition.
+        """
+        replaced = self._identity.find_replaced(positions)
+        if replaced is None:
+            return
+        with source_errors("asking for the first offset of a topic made anew"):
+            beginning = beginnings_of(self._consumer, [replaced])[replaced]
+        topic_id = self._identity.accept(replaced)
+        raise RecordsLostError(
+            OffsetRange(replaced, positions[replaced], beginning),
+            MADE_ANEW,
+            kind="replaced",
+            topic_id=topic_id,
+        )
 
     def _confirm_end(self, partition: Partition, position: int) -> None:
         """Make sure that the log ends before a position: a new leader may not know its end yet.
@@ -274,7 +330,7 @@ class KafkaSource:
         """
         for _ in range(_CONFIRMATIONS):
             with source_errors("asking for the end"):
-                end = self._ends([partition])[partition]
+                end = ends_of(self._consumer, [partition])[partition]
             if position <= end:
                 return
             self._sleep(_CONFIRMATION_SECONDS)
@@ -288,8 +344,10 @@ class KafkaSource:
         """Word that a new leader lacks what an old one had given us."""
         partition, divergence = next(iter(error.divergent_offsets.items()))
         lost = ours(partition)
+        self._identity.refresh()
+        self._require_same_topic({lost: self._positions[lost]})
         with source_errors("asking for the end"):
-            end = self._ends([lost])[lost] if divergence is None else divergence.offset
+            end = ends_of(self._consumer, [lost])[lost] if divergence is None else divergence.offset
         return RecordsLostError(
             OffsetRange(lost, self._positions[lost], end),
             "a new leader of the partition lacks them (an unclean election?)",
@@ -321,29 +379,9 @@ class KafkaSource:
             topic = self._config.topic
             raise SourceError(f"Kafka has no topic {topic}; make it, or name another")
         self._consumer.assign(theirs(self._partitions))
+        self._identity.find_replaced(self._partitions)
 
     def _find_partitions(self) -> list[Partition]:
         with source_errors("looking for partitions"):
             numbers = self._consumer.partitions_for_topic(self._config.topic)
         return sorted(Partition(self._config.topic, number) for number in numbers)
-
-    def _starts(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """Return where `start_at` is."""
-        if self._config.start_ms is None:
-            is_latest = self._config.start_at == LATEST
-            return self._ends(partitions) if is_latest else self._beginnings(partitions)
-        times = dict.fromkeys(theirs(partitions), self._config.start_ms)
-        found = self._consumer.offsets_for_times(times, _ANSWER_TIMEOUT_MS)
-        later = {ours(each): at.offset for each, at in found.items() if at is not None}
-        return self._ends(partitions) | later
-
-    def _beginnings(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        found = self._consumer.beginning_offsets(theirs(partitions), _ANSWER_TIMEOUT_MS)
-        return {ours(each): offset for each, offset in found.items()}
-
-    def _ends(
-        self, partitions: Sequence[Partition], timeout_ms: int = _ANSWER_TIMEOUT_MS
-    ) -> dict[Partition, int]:
-        """Return the last stable offsets: what a reader of committed records can reach."""
-        found = self._consumer.end_offsets(theirs(partitions), timeout_ms)
-        return {ours(each): offset for each, offset in found.items()}

@@ -31,6 +31,8 @@ class SourceRefusedError(Exception):
         self.message = message
 
 
+MADE_ANEW = "the topic was deleted and made anew: what lay in it, learned or not, is gone"
+
 LossKind = Literal["deleted", "truncated", "replaced", "compacted"]
 """Why records are gone: retention, a log that was cut back, a topic made anew, compaction."""
 
@@ -41,15 +43,24 @@ class RecordsLostError(Exception):
     Args:
         lost: From the position that cannot be read to where reading can go on. An end before the
             start means that the log was cut back: from there on it holds other records than before.
+        topic_id: Of the topic that was made anew, where that is what happened.
     """
 
-    def __init__(self, lost: OffsetRange, reason: str, *, kind: LossKind = "deleted") -> None:
+    def __init__(
+        self,
+        lost: OffsetRange,
+        reason: str,
+        *,
+        kind: LossKind = "deleted",
+        topic_id: str | None = None,
+    ) -> None:
         topic, number = lost.partition
         low, high = sorted((lost.start, lost.end))
         super().__init__(f"{topic}/{number} offsets [{low}, {high}) are gone: {reason}")
         self.lost = lost
         self.reason = reason
         self.kind = kind
+        self.topic_id = topic_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,13 @@ class Source(Protocol):
 
     def earliest(self) -> Mapping[Partition, int]:
         """Return each partition's first offset that can still be read (its end, if it is empty)."""
+
+    def topic_id(self) -> str | None:
+        """Return what tells the stream from another one that is given its name later.
+
+        None where nothing does. When it changes, `seek` and `poll` raise RecordsLostError once for
+        each partition, before they give any record of the new stream that they know to be one.
+        """
 
     def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return where to begin in partitions of which the lineage knows nothing.

@@ -138,6 +138,10 @@ class StreamLog:
             row = self._connection.execute("SELECT min(offset) FROM records").fetchone()
             return {self._partition: self._end() if row[0] is None else row[0]}
 
+    def topic_id(self) -> str | None:
+        """Return None: offsets are never used again, so another log is told by its end."""
+        return None
+
     def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return the beginning of what is there."""
         earliest = self.earliest()

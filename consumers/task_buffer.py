@@ -77,6 +77,8 @@ class LostRange(NamedTuple):
 
     offsets: OffsetRange
     reason: str
+    topic_id: str | None = None
+    """Of the topic that was made anew, where that is why."""
 
 
 class _Skip(NamedTuple):
@@ -106,6 +108,7 @@ class TaskBuffer:
         self._tasks: deque[FillingTask] = deque()
         self._places: dict[Partition, int] = {}
         self._positions: dict[Partition, int] = {}
+        self._topic_id: str | None = None
         self._skips: deque[_Skip] = deque()
         self._num_cut = 0
         self._changed = threading.Condition()
@@ -151,11 +154,17 @@ class TaskBuffer:
         with self._changed:
             return self._is_full()
 
-    def start_at(self, positions: Mapping[Partition, int]) -> None:
-        """Say where the first ranges begin; else a partition's begins with its first record."""
+    def start_at(self, positions: Mapping[Partition, int], *, topic_id: str | None = None) -> None:
+        """Say where the first ranges begin; else a partition's begins with its first record.
+
+        Args:
+            positions: By partition.
+            topic_id: What tells the topic from others of its name, if anything does.
+        """
         with self._changed:
             assert not self._tasks, "ranges have begun"
             self._places.update(positions)
+            self._topic_id = topic_id
 
     def append(
         self, batch: RecordBatch, decoded: DecodedBatch, positions_after: Mapping[Partition, int]
@@ -179,13 +188,20 @@ class TaskBuffer:
             self._positions.update(positions_after)
             self._changed.notify_all()
 
-    def skip(self, lost: OffsetRange, reason: str) -> None:
-        """Pass over records that are gone; the task that fills ends before them."""
+    def skip(self, lost: OffsetRange, reason: str, *, topic_id: str | None = None) -> None:
+        """Pass over records that are gone; the task that fills ends before them.
+
+        Args:
+            lost: From the position to where reading goes on.
+            reason: In words.
+            topic_id: Of the topic that was made anew, where that is why.
+        """
         with self._changed:
             if self._tasks and self._tasks[-1].cause is None:
                 self._tasks[-1].end("gap")
             start = self._places.get(lost.partition, lost.start)
-            gone = LostRange(OffsetRange(lost.partition, start, lost.end), reason)
+            gone = LostRange(OffsetRange(lost.partition, start, lost.end), reason, topic_id)
+            self._topic_id = topic_id or self._topic_id
             self._skips.append(_Skip(self._num_cut + len(self._tasks), gone))
             self._places[lost.partition] = self._positions[lost.partition] = lost.end
             self._changed.notify_all()
@@ -255,7 +271,12 @@ class TaskBuffer:
     def _filling_task(self) -> FillingTask:
         if not self._tasks or self._tasks[-1].cause is not None:
             self._tasks.append(
-                FillingTask(self._limits(), began_at=self._now(), executor=self._hashing)
+                FillingTask(
+                    self._limits(),
+                    began_at=self._now(),
+                    executor=self._hashing,
+                    topic_id=self._topic_id,
+                )
             )
         return self._tasks[-1]
 

@@ -163,10 +163,12 @@ class Assembly:
         )
         configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
         settings = settings_of_next_task(state.journal, configured)
-        places = seek_to_places(state.journal, source, on_lost=config.on_lost_records)
+        places = seek_to_places(
+            state.journal, source, on_lost=config.on_lost_records, metrics=self._metrics
+        )
         # Before the first poll: where this lineage begins is known to whoever comes after it.
         source.release(places, needed_from={})
-        buffer.start_at(places)
+        buffer.start_at(places, topic_id=source.topic_id())
         decoder = build_decoder(config.decoding, head.manifest)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)

@@ -53,6 +53,9 @@ class ClosedRange:
     """Offsets that were no instance and are in the dead letters."""
     held_out: tuple[int, ...] = ()
     """Offsets of instances that are never trained on: the gate measures with them."""
+    topic_id: str | None = None
+    """What tells the topic from one that is made under its name later; 0.1.0 wrote none, nor do
+    sources that have none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,6 +234,8 @@ class Skip:
     start: int
     end: int
     reason: str
+    topic_id: str | None = None
+    """Of the topic that was made anew: from the end on, offsets are that one's."""
     kind: Literal["skip"] = "skip"
 
 

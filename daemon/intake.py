@@ -314,7 +314,7 @@ class Intake:
         """Go on behind records that are gone, if that is allowed; the next tick moves there."""
         lost = error.lost
         topic, number = lost.partition
-        self._metrics.records_lost.labels(error.kind).inc(abs(lost.end - lost.start))
+        self._metrics.count_lost(error.kind, lost)
         if self._on_lost == "stop":
             raise error
         self._log.warning(
@@ -325,7 +325,7 @@ class Intake:
             end=lost.end,
             reason=error.reason,
         )
-        self._buffer.skip(lost, error.reason)
+        self._buffer.skip(lost, error.reason, topic_id=error.topic_id)
         self._taken[lost.partition] = lost.end
 
     def _survive(self, error: SourceError) -> None:

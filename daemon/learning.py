@@ -190,7 +190,7 @@ class Learning:
     def _begin_next(self) -> None:
         """Take up a task that is to be tried again, else cut the next one when it is due."""
         for lost in self._buffer.take_skips():
-            record_skip(self._journal, lost.offsets, lost.reason)
+            record_skip(self._journal, lost)
         if self._retrying.is_waiting:
             again = self._retrying.poll(self._journal.lineage, _CUT_TIMEOUT_SECONDS)
             if again is not None and not self._stop.is_set():

@@ -65,6 +65,7 @@ class Lineage:
     set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
     after those that a restore has taken back. drift: what the detectors go by.
     matrix: how versions do on what earlier tasks held out.
+    topic_ids: of which topic each place is, where the source tells topics of one name apart.
     """
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class Lineage:
         self.current: int | None = None
         self.versions: dict[int, VersionRecord] = {}
         self.places: dict[Partition, int] = {}
+        self.topic_ids: dict[Partition, str] = {}
         self.unfinished: Plan | None = None
         self.attempt = 1
         self.set_aside: dict[int, SetAside] = {}
@@ -152,7 +154,8 @@ class Lineage:
             self._require_contiguous(closed)
         unknown = set(plan.holdouts) - set(self.standing.holdouts)
         self._require(not unknown, f"plan {plan.task} names the holdouts {sorted(unknown)}")
-        self.places |= {_partition(closed): closed.end for closed in plan.ranges}
+        for closed in plan.ranges:
+            self._move(closed)
         self.unfinished, self.attempt = plan, 1
         self.num_tasks = plan.task
         self.standing.plan(plan)
@@ -229,8 +232,15 @@ class Lineage:
         partition = _partition(skip)
         place = self.places.get(partition)
         self._require(place in (None, skip.start), f"skip of {partition} not at its place {place}")
-        self._require(skip.start != skip.end, f"skip of {partition} is empty")
-        self.places[partition] = skip.end
+        is_empty = skip.start == skip.end and skip.topic_id is None
+        self._require(not is_empty, f"skip of {partition} is empty")
+        self._move(skip)
+
+    def _move(self, passed: ClosedRange | Skip) -> None:
+        partition = _partition(passed)
+        self.places[partition] = passed.end
+        if passed.topic_id is not None:
+            self.topic_ids[partition] = passed.topic_id
 
     def _require_contiguous(self, closed: ClosedRange) -> None:
         partition = _partition(closed)

@@ -15,6 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from teacherd.consumers.instance import REASONS
+from teacherd.consumers.record import OffsetRange
 from teacherd.consumers.source import LossKind
 from teacherd.daemon.drift_history import DETECTORS
 from teacherd.daemon.entries import Outcome, Rollback
@@ -62,6 +63,10 @@ class Metrics:
         for receiver in RECEIVERS:
             for result in ("delivered", "retried", "failed", "dropped"):
                 self.notifications.labels(receiver, result)
+
+    def count_lost(self, reason: str, lost: OffsetRange) -> None:
+        """Count the offsets of a range that is gone; one of a log that was cut back runs back."""
+        self.records_lost.labels(reason).inc(abs(lost.end - lost.start))
 
     def forget_partition(self, topic: str, number: int) -> None:
         """Take away the series of a partition that is not read any more."""

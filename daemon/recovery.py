@@ -1,6 +1,6 @@
 """What a start makes up for: the records of an unfinished plan, the partitions' places."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Literal
 
@@ -11,7 +11,8 @@ from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import RecordsLostError, Source
+from teacherd.consumers.source import MADE_ANEW, RecordsLostError, Source
+from teacherd.consumers.task_buffer import LostRange
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
@@ -19,6 +20,7 @@ from teacherd.daemon.entries import ClosedRange, Plan, Skip
 from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.metrics import Metrics
 from teacherd.models.artifact import Manifest
 
 
@@ -74,7 +76,7 @@ def reread(plan: Plan, archive: RecordArchive, decoder: Decoder) -> BufferedTask
 
 
 def seek_to_places(
-    journal: Journal, source: Source, *, on_lost: Literal["stop", "continue"]
+    journal: Journal, source: Source, *, on_lost: Literal["stop", "continue"], metrics: Metrics
 ) -> dict[Partition, int]:
     """Move every partition to its place in the lineage log, an unseen one to its beginning.
 
@@ -92,9 +94,11 @@ def seek_to_places(
         places |= source.first_places(unseen)
     while True:
         try:
+            _require_same_topic(journal.lineage, source, places)
             source.seek(places)
         except RecordsLostError as error:
             lost = error.lost
+            metrics.count_lost(error.kind, lost)
             if lost.start != places[lost.partition]:
                 raise UnavailableError(
                     f"{error}; name the stream that this lineage learned from, or start a new "
@@ -105,10 +109,27 @@ def seek_to_places(
                     f"{error}; set on_lost_records: continue in the source's section "
                     "to go on without them"
                 ) from error
-            record_skip(journal, lost, error.reason)
+            record_skip(journal, LostRange(lost, error.reason, error.topic_id))
             places[lost.partition] = lost.end
         else:
             return places
+
+
+def _require_same_topic(lineage: Lineage, source: Source, places: Mapping[Partition, int]) -> None:
+    """See that places are not taken for those of a topic that was made under the same name later.
+
+    Raises:
+        RecordsLostError: They were another topic's.
+    """
+    current = source.topic_id()
+    for partition, place in places.items():
+        if current is not None and lineage.topic_ids.get(partition, current) != current:
+            raise RecordsLostError(
+                OffsetRange(partition, place, source.earliest()[partition]),
+                MADE_ANEW,
+                kind="replaced",
+                topic_id=current,
+            )
 
 
 def rebuild(
@@ -153,6 +174,7 @@ def planned_range(closed: ClosedRange) -> PlannedRange:
         count=closed.count,
         digest=closed.digest,
         rejected=closed.rejected,
+        topic_id=closed.topic_id,
     )
 
 
@@ -166,19 +188,28 @@ def closed_range(planned: PlannedRange) -> ClosedRange:
         count=planned.count,
         digest=planned.digest,
         rejected=planned.rejected,
+        topic_id=planned.topic_id,
     )
 
 
-def record_skip(journal: Journal, lost: OffsetRange, reason: str) -> None:
+def record_skip(journal: Journal, lost: LostRange) -> None:
     """Note in the lineage log that a range is gone."""
-    topic, number = lost.partition
-    skip = Skip(topic=topic, partition=number, start=lost.start, end=lost.end, reason=reason)
-    journal.record(skip)
+    (topic, number), start, end = lost.offsets
+    journal.record(
+        Skip(
+            topic=topic,
+            partition=number,
+            start=start,
+            end=end,
+            reason=lost.reason,
+            topic_id=lost.topic_id,
+        )
+    )
     structlog.get_logger().warning(
         "records_skipped",
         topic=topic,
         partition=number,
-        start=lost.start,
-        end=lost.end,
-        reason=reason,
+        start=start,
+        end=end,
+        reason=lost.reason,
     )

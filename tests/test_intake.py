@@ -78,6 +78,10 @@ class FailingSource:
         self.is_paused = False
         self._log.resume()
 
+    def topic_id(self) -> str | None:
+        """Pass on."""
+        return self._log.topic_id()
+
     def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Pass on."""
         return self._log.first_places(partitions)

@@ -1,5 +1,6 @@
 """The daemon on a real topic, from its records to the versions, and what goes wrong meanwhile."""
 
+import itertools
 import json
 import random
 import signal
@@ -15,6 +16,7 @@ from kafka_daemon import assert_each_once, feature_values, kafka_settings, num_i
 from kafka_service import KafkaService
 
 from teacherd.consumers.producing import NPY, build_record
+from teacherd.daemon.entries import Plan, Skip
 from teacherd.daemon.errors import ExitCode
 
 MakeDaemon = Callable[..., ForkedDaemon]
@@ -305,3 +307,64 @@ def test_records_that_vanish_while_running_are_told(
     plans = daemon.plans()
     assert ["count", "gap", "count"] == [plan.cause for plan in plans]
     assert_each_once(plans, {0: [*offsets, *[at for at in later if 20 <= at < 30]]})
+
+
+@pytest.mark.parametrize("is_running", [False, True], ids=["stopped", "running"])
+def test_a_topic_made_anew_is_learned_from_its_first_record(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path, *, is_running: bool
+) -> None:
+    """Though it has grown beyond the place: its id is in the log, and a skip says what happened."""
+    topic = kafka.create_topic()
+    kafka.produce(topic, feature_values(14))
+    daemon = make_daemon(tmp_path, topic, kafka={"on_lost_records": "continue"})
+    daemon.start()
+    daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
+    if is_running:
+        # Nothing is read from the new topic before the old one is known to be no more.
+        daemon.send(signal.SIGSTOP)
+    else:
+        assert ExitCode.OK == daemon.terminate()
+    kafka.replace_topic(topic)
+    offsets = kafka.produce(topic, feature_values(30, seed=1))
+    if is_running:
+        time.sleep(1.5)  # beyond the age at which the client renews its picture of the cluster
+        daemon.send(signal.SIGCONT)
+        daemon.wait_until(lambda: len(daemon.skips()) == 1)
+    else:
+        daemon.start()
+    daemon.wait_until(lambda: len(plans_behind_skip(daemon)) == 3)
+    assert ExitCode.OK == daemon.terminate()
+
+    (skip,) = daemon.skips()
+    first, *rest = daemon.plans()
+    plans = plans_behind_skip(daemon)
+    assert (14 if is_running else 10, 0) == (skip.start, skip.end)
+    assert "deleted and made anew" in skip.reason
+    assert {skip.topic_id} == {each.topic_id for plan in plans for each in plan.ranges}
+    assert first.ranges[0].topic_id not in (None, skip.topic_id)
+    assert ["gap"] * is_running == [plan.cause for plan in rest if plan not in plans]
+    assert_each_once(plans, {0: offsets})
+
+
+def plans_behind_skip(daemon: ForkedDaemon) -> list[Plan]:
+    """Return the plans that were made after the first skip."""
+    behind = itertools.dropwhile(lambda entry: not isinstance(entry, Skip), daemon.entries())
+    return [entry for entry in behind if isinstance(entry, Plan)]
+
+
+def test_a_topic_made_anew_ends_the_daemon_where_nothing_may_be_lost(
+    kafka: KafkaService, make_daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    """It says what happened, and what would let it go on."""
+    topic = kafka.create_topic()
+    kafka.produce(topic, feature_values(10))
+    daemon = make_daemon(tmp_path, topic)
+    assert ExitCode.OK == daemon.run_until_tasks(1)
+    kafka.replace_topic(topic)
+    kafka.produce(topic, feature_values(30, seed=1))
+    daemon.start()
+
+    assert ExitCode.UNAVAILABLE == daemon.wait()
+    told = daemon.log_path.read_text()
+    assert f"{topic}/0 offsets [0, 10) are gone: the topic was deleted and made anew" in told
+    assert "set on_lost_records: continue" in told

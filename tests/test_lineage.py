@@ -119,6 +119,31 @@ def test_a_skip_lets_the_next_range_begin_later() -> None:
     assert {PARTITION: 12} == lineage.places
 
 
+def test_a_place_is_one_of_the_topic_that_was_named_last() -> None:
+    """By a plan, or by the skip that says that the topic was made anew; 0.1.0 named none."""
+    lineage = fold(OPEN, plan(1, 0, 5), accepted(1, 1))
+
+    assert {} == lineage.topic_ids
+
+    named = plan(2, 5, 9, head=1)
+    lineage.apply(replace(named, ranges=(replace(named.ranges[0], topic_id="old"),)))
+
+    assert {PARTITION: "old"} == lineage.topic_ids
+
+    lineage.apply(accepted(2, 2))
+    lineage.apply(Skip(topic="t", partition=0, start=9, end=0, reason="made anew", topic_id="new"))
+    lineage.apply(plan(3, 0, 4, head=2))
+
+    assert ({PARTITION: "new"}, {PARTITION: 4}) == (lineage.topic_ids, lineage.places)
+
+
+def test_a_topic_made_anew_may_begin_at_the_very_place() -> None:
+    """Then nothing is passed over, yet what comes is another topic's."""
+    fold(OPEN, Skip(topic="t", partition=0, start=0, end=0, reason="made anew", topic_id="new"))
+    with pytest.raises(LineageError, match="is empty"):
+        fold(OPEN, Skip(topic="t", partition=0, start=0, end=0, reason="retention"))
+
+
 def test_a_retry_is_the_plan_once_more_with_another_learning_rate() -> None:
     """Same number and ranges; the places stay, and what follows is one outcome."""
     lineage = fold(OPEN, plan(1, 0, 5), retry(1))

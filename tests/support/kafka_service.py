@@ -2,12 +2,14 @@
 
 import itertools
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import TopicAlreadyExistsError
 from kafka_broker import KafkaCluster, open_admin
 from kafka_container import has_docker, kafka_container
 
@@ -16,6 +18,7 @@ from teacherd.consumers.record import NewRecord
 ADDRESS_VARIABLE = "TEACHERD_TEST_KAFKA"
 IMAGE_VARIABLE = "TEACHERD_TEST_KAFKA_IMAGE"
 _OFFICIAL_IMAGE = "apache/kafka:4.3.0"
+_REPLACEMENT_SECONDS = 60.0
 
 
 class KafkaService:
@@ -75,6 +78,20 @@ class KafkaService:
             admin.delete_topics([name])
         finally:
             admin.close()
+
+    def replace_topic(self, name: str, *, partitions: int = 1) -> None:
+        """Delete a topic and make another under its name."""
+        self.delete_topic(name)
+        deadline = time.monotonic() + _REPLACEMENT_SECONDS
+        while True:
+            try:
+                self.create_named(name, partitions=partitions)
+            except TopicAlreadyExistsError:
+                # Brokers delete in their own time.
+                assert time.monotonic() < deadline, f"{name} is not deleted"
+                time.sleep(0.1)
+            else:
+                return
 
     def add_partitions(self, topic: str, total: int) -> None:
         """Give a topic more partitions."""
