@@ -31,6 +31,7 @@ from teacherd.daemon.intake import Intake
 from teacherd.daemon.interruption import InterruptibleArchive, Interruption
 from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.learning import Learning
+from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.metrics import Metrics
@@ -255,12 +256,7 @@ class Assembly:
             checkpoints=state.checkpoints,
             versions=state.versions,
             quarantining=Quarantining(state.quarantine, self.intake.requests.ask),
-            retrying=Retrying(
-                Path(config.process.state_directory) / RETRIES,
-                state.journal.lineage,
-                requests=self.intake.requests,
-                rebuild=functools.partial(rebuild, config.decoding, manifest),
-            ),
+            retrying=self._build_retrying(state.journal.lineage, manifest),
             commands=self.commands,
             buffer=buffer,
             load=self._load,
@@ -269,6 +265,17 @@ class Assembly:
             monotonic=self._monotonic,
             stop=self._stop,
         )
+
+    def _build_retrying(self, lineage: Lineage, manifest: Manifest) -> Retrying:
+        retrying = Retrying(
+            Path(self._config.process.state_directory) / RETRIES,
+            lineage,
+            requests=self.intake.requests,
+            rebuild=functools.partial(rebuild, self._config.decoding, manifest),
+        )
+        if lineage.due_retry is not None:
+            retrying.add(lineage.due_retry, lineage)
+        return retrying
 
     def _build_measurement(
         self, state: StateDirectory, manifest: Manifest, device: torch.device

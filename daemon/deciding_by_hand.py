@@ -7,10 +7,10 @@ from typing import Any
 from teacherd.daemon.commands import Answer, Command
 from teacherd.daemon.config import Config
 from teacherd.daemon.control_socket import NoDaemonError, ask_daemon
-from teacherd.daemon.entries import Retry
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.publisher import Publisher
+from teacherd.daemon.retrying import retry_of
 from teacherd.daemon.state_directory import StateDirectory
 
 
@@ -82,24 +82,14 @@ def _promote(config: Config, publisher: Publisher, version: int | None) -> Answe
 def _retry(config: Config, state: StateDirectory, number: int | None) -> Answer:
     """Write the retry down: the next start learns the task."""
     lineage = state.journal.lineage
-    aside = lineage.set_aside.get(number or 0)
-    if aside is None or number is None:
-        known = ", ".join(map(str, sorted(lineage.set_aside))) or "none"
-        raise UsageError(f"task {number} was not set aside; held, quarantined or lost are: {known}")
+    if number is None:
+        raise UsageError("retry needs the number of a task")
+    retry = retry_of(number, lineage, config.learning.optimizer.learning_rate)
     if lineage.unfinished is not None:
         raise UsageError(
             f"task {lineage.unfinished.task} is in progress: start the daemon, then ask again"
         )
-    state.journal.record(
-        Retry(
-            task=number,
-            attempt=aside.attempt + 1,
-            head=lineage.head,
-            learning_rate=config.learning.optimizer.learning_rate,
-            cause="request",
-            reason=aside.result,
-        )
-    )
+    state.journal.record(retry)
     return {"task": number, "after": None}
 
 

@@ -206,7 +206,8 @@ class Rollback:
 class Retry:
     """A plan once more, under its own number: the same ranges, so no offset is planned twice.
 
-    After `nonfinite` it is the plan in progress, after `request` one that was set aside.
+    After `nonfinite` it is the plan in progress, else one that was set aside: by `request`, or
+    because the failed `probation` that kept it from being learned is over.
     """
 
     task: int
@@ -215,7 +216,7 @@ class Retry:
     head: int
     """Version that this attempt starts from."""
     learning_rate: float
-    cause: Literal["nonfinite", "request"]
+    cause: Literal["nonfinite", "request", "probation"]
     reason: str = ""
     """What the attempt before came to."""
     kind: Literal["retry"] = "retry"

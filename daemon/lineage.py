@@ -61,6 +61,7 @@ class Lineage:
     entry. unfinished: the plan in progress, with head and learning rate of its `attempt`.
     unpublished: accepted and to be served, but a crash came before its publish entry.
     due_rollback: the version to be served again, but a crash came before its rollback entry.
+    due_retry: the task that a failed probation put off, until it is begun again, or the next is.
     standing: what the gate remembers.
     set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
     after those that a restore has taken back. drift: what the detectors go by.
@@ -86,6 +87,7 @@ class Lineage:
         self.num_learned = 0
         self.unpublished: int | None = None
         self.due_rollback: int | None = None
+        self.due_retry: int | None = None
         self.standing = Standing()
         self.drift = DriftHistory()
         self.matrix = TaskMatrix()
@@ -157,6 +159,7 @@ class Lineage:
         for closed in plan.ranges:
             self._move(closed)
         self.unfinished, self.attempt = plan, 1
+        self.due_retry = None
         self.num_tasks = plan.task
         self.standing.plan(plan)
 
@@ -183,6 +186,8 @@ class Lineage:
         if outcome.head_returns and self.current is not None:
             self.head = self.current
         self.due_rollback = outcome.rolls_back_to
+        if outcome.rolls_back_to is not None:
+            self.due_retry = plan.task
         self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
         self.standing.close(outcome, is_newest=plan.task == self.num_tasks)
         self.unfinished = None
@@ -223,8 +228,11 @@ class Lineage:
             plan, attempt = aside.plan, aside.attempt
         self._require(retry.attempt == attempt + 1, f"{name} is not attempt {attempt + 1}")
         self._require(retry.head == self.head, f"{name} starts from {retry.head}, no head")
-        if retry.cause == "request":
+        is_due = self.due_retry == retry.task
+        self._require(is_due or retry.cause != "probation", f"{name}, which is not due")
+        if retry.cause != "nonfinite":
             self.outcomes[self.set_aside.pop(retry.task).result] -= 1
+        self.due_retry = None if is_due else self.due_retry
         self.unfinished = replace(plan, head=retry.head, learning_rate=retry.learning_rate)
         self.attempt = retry.attempt
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import structlog
 import torch
 
-from teacherd.daemon.config import ModelConfig
+from teacherd.daemon.config import DecidingConfig, ModelConfig
 from teacherd.daemon.entries import Open, Publish
 from teacherd.daemon.errors import ConfigurationError, Problem
+from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.publisher import Publisher
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.models.artifact import (
@@ -96,7 +97,8 @@ def _mend_publication(state: StateDirectory) -> None:
     lineage = state.journal.lineage
     due = 0 if lineage.current is None else lineage.unpublished
     if due is not None:
-        state.journal.record(Publish(version=due))
+        probation = _probation_tasks(lineage) if due else 0
+        state.journal.record(Publish(version=due, probation_tasks=probation))
     current = lineage.versions[lineage.current or 0]
     manifest = state.versions.load(
         current.version, current.sha256, current.manifest_sha256
@@ -105,6 +107,14 @@ def _mend_publication(state: StateDirectory) -> None:
         if due is None:
             structlog.get_logger().warning("current_mended", version=current.version)
         state.versions.serve(manifest)
+
+
+def _probation_tasks(lineage: Lineage) -> int:
+    """Return for how many tasks what was decided last is on probation."""
+    settings = lineage.settings
+    if settings is None:
+        return 0
+    return DecidingConfig.from_entry(settings.settings).gate.probation_tasks
 
 
 def load_base(config: ModelConfig) -> LoadedTeacher:

@@ -171,7 +171,7 @@ class Replay:
     def _take_retry(self, retry: Retry) -> None:
         attempt = self._lineage.unfinished
         assert attempt is not None, "a retry makes a plan the unfinished one"
-        if retry.cause == "request":
+        if retry.cause != "nonfinite":
             self._attempts, self._task_facts = [], self._facts
         self._attempts.append(attempt)
 

@@ -57,11 +57,7 @@ class Retrying:
             UsageError: It was not set aside.
             StateError: The disk refused.
         """
-        if number not in lineage.set_aside:
-            known = ", ".join(map(str, sorted(lineage.set_aside))) or "none"
-            raise UsageError(
-                f"task {number} was not set aside; held, quarantined or lost are: {known}"
-            )
+        require_set_aside(number, lineage)
         if number not in self._waiting:
             self._waiting[number] = lineage.set_aside[number].attempt
             self._save()
@@ -97,19 +93,44 @@ class Retrying:
         """
         number = next(iter(self._waiting))
         del self._waiting[number]
-        aside = lineage.set_aside[number]
-        return Retry(
-            task=number,
-            attempt=aside.attempt + 1,
-            head=lineage.head,
-            learning_rate=learning_rate,
-            cause="request",
-            reason=aside.result,
-        )
+        return retry_of(number, lineage, learning_rate)
 
     def _save(self) -> None:
         content = {"waiting": [list(each) for each in self._waiting.items()]}
         write_file(self._path, (json.dumps(content) + "\n").encode())
+
+
+def retry_of(number: int, lineage: Lineage, learning_rate: float) -> Retry:
+    """Return the entry with which a task that was set aside is tried again from the head of now.
+
+    A task that a failed probation kept from being learned is learned as it was planned; one that
+    somebody asks for goes by the settings in force, which may have been changed for its sake.
+
+    Raises:
+        UsageError: It was not set aside.
+    """
+    require_set_aside(number, lineage)
+    aside = lineage.set_aside[number]
+    is_due = number == lineage.due_retry
+    return Retry(
+        task=number,
+        attempt=aside.attempt + 1,
+        head=lineage.head,
+        learning_rate=aside.plan.learning_rate if is_due else learning_rate,
+        cause="probation" if is_due else "request",
+        reason=aside.result,
+    )
+
+
+def require_set_aside(number: int, lineage: Lineage) -> None:
+    """Refuse a task that cannot be tried again.
+
+    Raises:
+        UsageError: It was not set aside.
+    """
+    if number not in lineage.set_aside:
+        known = ", ".join(map(str, sorted(lineage.set_aside))) or "none"
+        raise UsageError(f"task {number} was not set aside; held, quarantined or lost are: {known}")
 
 
 def _read(path: Path) -> list[tuple[int, int]]:

@@ -286,6 +286,32 @@ def test_a_version_that_fails_its_probation_is_rolled_back(
         bench.outcomes()[-1].version,
     )
     assert 3 == len(bench.plans())
+    assert 1.0 == bench.value("task_retries_total", cause="probation")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_a_failed_probation_put_off_is_learned_as_it_was_planned(
+    start: Start, monkeypatch: pytest.MonkeyPatch, *, is_restarted: bool
+) -> None:
+    """Before anything else, with the plan's learning rate, also by a process that knows the log."""
+    bench, assembly = start(60)
+    learn(assembly, 2)
+    with monkeypatch.context() as bad:
+        # As after an alarm, with drift.learning_rate_factor.
+        bad.setattr(type(assembly.learning._core.drift), "learning_rate_factor", lambda *_: 2.0)
+        spoil(assembly, bad, lost=6)
+        assembly.intake.tick()
+        assembly.learning.tick()
+    if is_restarted:
+        assembly.close()
+        assembly = start()[1]
+    learn(assembly, 2)
+    retry = next(each for each in entries(bench) if isinstance(each, Retry))
+
+    assert (3, "probation") == (retry.task, retry.cause)
+    assert 0.02 == bench.plans()[2].learning_rate == retry.learning_rate
+    assert [3, 3, 4] == [each.task for each in bench.outcomes()[2:]]
+    assert None is assembly.learning._journal.lineage.due_retry
 
 
 def test_a_version_that_does_as_well_ends_its_probation(start: Start) -> None:

@@ -14,6 +14,7 @@ from teacherd.daemon.entries import (
     Publish,
     Restore,
     Retry,
+    Rollback,
     Skip,
 )
 from teacherd.daemon.lineage import Lineage, LineageError
@@ -178,6 +179,18 @@ def test_a_task_that_was_set_aside_may_be_tried_again_from_the_head_of_now() -> 
     lineage.apply(plan(3, 9, 12, head=2))
 
 
+def test_what_a_failed_probation_put_off_is_due_until_it_or_the_next_is_begun() -> None:
+    """So that a start knows it, and records that are gone do not stand in the way for ever."""
+    put_off = Outcome(task=1, result="held", is_cut_short=True, rolls_back_to=0)
+    back = Rollback(version=1, to=0, sha256="00", cause="probation")
+
+    assert 1 == fold(OPEN, plan(1, 0, 5), put_off).due_retry
+    assert 1 == fold(OPEN, plan(1, 0, 5), put_off, back).due_retry
+    begun = fold(OPEN, plan(1, 0, 5), put_off, back, retry(1, head=1, cause="probation"))
+    assert None is begun.due_retry
+    assert None is fold(OPEN, plan(1, 0, 5), put_off, back, plan(2, 5, 9, head=1)).due_retry
+
+
 @pytest.mark.parametrize(
     ("before", "entry", "reason"),
     [
@@ -204,6 +217,11 @@ def test_a_task_that_was_set_aside_may_be_tried_again_from_the_head_of_now() -> 
             [OPEN, plan(1, 0, 5), Outcome(task=1, result="held")],
             retry(1, head=1, cause="request"),
             "starts from 1",
+        ),
+        (
+            [OPEN, plan(1, 0, 5), Outcome(task=1, result="held")],
+            retry(1, cause="probation"),
+            "is not due",
         ),
         ([OPEN], Publish(version=3), "publish of 3"),
         ([OPEN], Skip(topic="t", partition=0, start=5, end=5, reason="r"), "is empty"),

@@ -25,7 +25,7 @@ from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.durable import failpoints
-from teacherd.daemon.entries import Outcome
+from teacherd.daemon.entries import Outcome, Retry
 from teacherd.daemon.errors import ExitCode
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.replaying import replay_versions
@@ -34,6 +34,26 @@ from teacherd.models.hot_teacher import HotTeacher
 TASK_INSTANCES = 30
 BAD_EVERY = 10
 _POLL_SECONDS = 0.01
+GATED: Mapping[str, dict[str, Any]] = {
+    "gate": {
+        "holdout_share": 0.3,
+        "allowance": 0.1,
+        "forgetting": 0.1,
+        "confidence": 0.6,
+        "max_held": 1,
+    },
+    "learning": {
+        "epochs": 4,
+        "batch_size": 16,
+        "optimizer": {"learning_rate": 0.1},
+        "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.05},
+    },
+    "checkpoints": {"interval_steps": 3},
+}
+"""Settings of a gate so bold that a few instances decide: with TURNED labels probations fail, their
+versions are rolled back, and what had arrived is begun again."""
+TURNED = (1,)
+"""Tasks with wrong labels, counted from 0."""
 _DEADLINE_SECONDS = 120.0
 _AFTERMATH_SECONDS = 2.0
 
@@ -53,16 +73,22 @@ def crash_settings(directory: Path, base: Path) -> dict[str, Any]:
     }
 
 
-def crash_records(num_tasks: int) -> list[NewRecord]:
-    """Return digits that are enough for so many tasks; every tenth record is no instance."""
+def crash_records(num_tasks: int, *, turned: Sequence[int] = ()) -> list[NewRecord]:
+    """Return digits that are enough for so many tasks; every tenth record is no instance.
+
+    Args:
+        num_tasks: Of TASK_INSTANCES each, counted from 0.
+        turned: Tasks whose labels are all wrong by one.
+    """
     data = digits()
+    num_task_records = TASK_INSTANCES * BAD_EVERY // (BAD_EVERY - 1)
     return [
         build_record(
             b"no array" if place % BAD_EVERY == BAD_EVERY - 1 else encode_npy(data.inputs[place]),
             content_type=NPY,
-            label=int(data.labels[place]),
+            label=(int(data.labels[place]) + (place // num_task_records in turned)) % 10,
         )
-        for place in range(TASK_INSTANCES * num_tasks * BAD_EVERY // (BAD_EVERY - 1) + 5)
+        for place in range(num_task_records * num_tasks + 5)
     ]
 
 
@@ -166,7 +192,9 @@ class CrashRig:
         self.daemon.start(None, *preparations)
         if not preparations:
             self.daemon.wait_until_started()
+        end = time.monotonic() + _DEADLINE_SECONDS
         while self.daemon.is_alive and not self._is_done():
+            assert time.monotonic() < end, self.daemon.log_path.read_text()[-3000:]
             time.sleep(_POLL_SECONDS)
         code = self.daemon.terminate() if self.daemon.is_alive else self.daemon.wait()
         self._remember_decided()
@@ -233,11 +261,15 @@ class CrashRig:
         for version, facts in self._kept.items():
             if self._version_facts(version) not in {facts, None}:
                 self._wrong.append(f"version {version} was decided, and made again all the same")
-        counts = Counter(each.task for each in self.daemon.outcomes())
+        entries = self.daemon.entries()
+        counts = Counter(each.task for each in entries if isinstance(each, Outcome))
+        counts.subtract(
+            each.task for each in entries if isinstance(each, Retry) and each.cause != "nonfinite"
+        )
         self._wrong += [f"task {task} has {n} outcomes" for task, n in counts.items() if n > 1]
         self._wrong += [f"{path} was left behind" for path in self._state.rglob(".tmp-*")]
         lineage = Lineage()
-        for entry in self.daemon.entries():
+        for entry in entries:
             lineage.apply(entry)
         named = {f"{version:06d}" for version in lineage.versions}
         found = {path.name for path in (self._state / "public" / "versions").iterdir()}
