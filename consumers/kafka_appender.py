@@ -42,7 +42,7 @@ class KafkaAppender:
             SourceError: Not all were taken for now; some may have been.
         """
         last: dict[Partition, int] = {}
-        with source_errors("appending"):
+        with source_errors(f"appending to the topic {self._config.topic}"):
             try:
                 sent = [self._send(record) for record in records]
                 for each in sent:

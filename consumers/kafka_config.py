@@ -131,18 +131,6 @@ _PASSED_ON = {
 """kafka-python's name to ours."""
 
 
-def make_client(kind: Any, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 (kafka-python has no types)
-    """Make a client; one that finds no broker leaves neither thread nor socket behind."""
-    client = kind.__new__(kind)
-    try:
-        client.__init__(**options)
-    except BaseException:
-        if (inner := getattr(client, "_client", None)) is not None:
-            inner.close()
-        raise
-    return client
-
-
 def client_options(config: KafkaConfig, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that consumers, producers and admin clients share.
 

@@ -1,5 +1,6 @@
 """Turns what kafka-python raises into what callers may expect of a source."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,12 +15,13 @@ from kafka.errors import (
 
 from teacherd.consumers.source import SourceError, SourceRefusedError
 
-_REFUSALS = (
+REFUSALS = (
     AuthorizationError,
     IllegalSaslStateError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
+"""What brokers say to those whom they will not let in however often they ask."""
 
 
 @contextmanager
@@ -47,19 +49,32 @@ def opening_errors(servers: str) -> Iterator[None]:
     """
     try:
         yield
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise SourceRefusedError(
-            "security_protocol",
+            _refused_key(error),
             f"{servers} refused us: {word(error)}; give the user and the rights that the brokers "
             "want, see kafka.sasl_* and kafka.ssl_*",
+        ) from error
+    except ssl.SSLCertVerificationError as error:
+        raise SourceRefusedError(
+            "ssl_cafile",
+            f"the certificate of {servers} is not trusted: {error.verify_message}; name the "
+            "authority that signed it, and the brokers as it does",
         ) from error
     except (KafkaConfigurationError, ValueError, TypeError, AssertionError) as error:
         raise SourceRefusedError("extra", f"kafka-python will not have it: {error}") from error
     except (KafkaError, OSError) as error:
-        # The client tries again after a refused password, too, and only logs what was wrong.
-        raise SourceError(
-            f"Kafka at {servers} does not answer, or does not let us in: {word(error)}"
-        ) from error
+        raise SourceError(f"Kafka at {servers} does not answer: {word(error)}") from error
+
+
+def _refused_key(error: Exception) -> str:
+    if isinstance(error, SaslAuthenticationFailedError):
+        return "sasl_password"
+    return (
+        "sasl_mechanism"
+        if isinstance(error, UnsupportedSaslMechanismError)
+        else "security_protocol"
+    )
 
 
 def word(error: Exception) -> str:

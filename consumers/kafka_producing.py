@@ -7,7 +7,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
-from teacherd.consumers.kafka_config import KafkaConfig, client_options, make_client
+from teacherd.consumers.kafka_client import make_client
+from teacherd.consumers.kafka_config import KafkaConfig, client_options
 
 _MAX_RECORD_BYTES = 1 << 30
 """Whether a record is too large is for the topic to say."""

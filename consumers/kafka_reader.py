@@ -8,7 +8,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
 from teacherd.consumers.kafka_batches import make_batch
-from teacherd.consumers.kafka_config import KafkaConfig, client_options, make_client
+from teacherd.consumers.kafka_client import make_client
+from teacherd.consumers.kafka_config import KafkaConfig, client_options
 from teacherd.consumers.kafka_errors import source_errors
 from teacherd.consumers.kafka_unpacking import unpack_leanly
 from teacherd.consumers.record import OffsetRange

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from teacherd.consumers.kafka_config import KafkaConfig, client_options, make_client
+from teacherd.consumers.kafka_client import make_client
+from teacherd.consumers.kafka_config import KafkaConfig, client_options
 from teacherd.consumers.source import Retention
 
 _MS = 1000

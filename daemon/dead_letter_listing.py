@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from teacherd.consumers.dead_letters import DeadLetters
+from teacherd.consumers.dead_letters import DeadLetters, KeptLetter
+from teacherd.consumers.headers import readable_headers
+from teacherd.consumers.record import NewRecord
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import UnavailableError, UsageError
-from teacherd.daemon.source_opening import source_problems
+from teacherd.daemon.large_letters import LargeLetters
+from teacherd.daemon.source_opening import open_appender, source_problems
 
 
 def list_letters(config: Config, *, limit: int, after: int) -> list[dict[str, Any]]:
@@ -24,6 +27,8 @@ def list_letters(config: Config, *, limit: int, after: int) -> list[dict[str, An
         UnavailableError: It cannot be read.
     """
     with _open(config) as letters:
+        waiting = [*letters.list(limit, after=after)]
+        waiting += [kept for kept in _list_large(config) if kept.number > after]
         return [
             {
                 "number": kept.number,
@@ -35,7 +40,7 @@ def list_letters(config: Config, *, limit: int, after: int) -> list[dict[str, An
                 "bytes": len(kept.letter.value),
                 "at": _moment(kept.letter.timestamp_ms),
             }
-            for kept in letters.list(limit, after=after)
+            for kept in waiting[:limit]
         ]
 
 
@@ -48,7 +53,33 @@ def requeue_letters(config: Config, numbers: Sequence[int] | None) -> int:
         UnavailableError: It cannot be written.
     """
     with _open(config) as letters:
-        return letters.requeue(numbers)
+        return letters.requeue(numbers) + _requeue_large(config, numbers)
+
+
+def _requeue_large(config: Config, numbers: Sequence[int] | None) -> int:
+    """Append letters that are kept as files to their topic; one goes when its record is there."""
+    chosen = [
+        kept.letter for kept in _list_large(config) if numbers is None or kept.number in numbers
+    ]
+    for letter in chosen:
+        with closing(open_appender(config, partition=letter.origin.number)) as appender:
+            record = NewRecord(letter.value, readable_headers(letter.headers), letter.key)
+            try:
+                appender.append([record])
+            except ValueError as error:
+                topic, number = letter.origin
+                raise UsageError(
+                    f"dead letter of {topic}/{number} at offset {letter.offset}: {error}"
+                ) from error
+        LargeLetters(Path(config.process.state_directory)).remove(letter)
+    return len(chosen)
+
+
+def _list_large(config: Config) -> Sequence[KeptLetter]:
+    """Return what a topic refused for its size."""
+    if config.source != "kafka":
+        return ()
+    return LargeLetters(Path(config.process.state_directory)).list()
 
 
 def _moment(timestamp_ms: int) -> str:

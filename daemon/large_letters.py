@@ -2,13 +2,20 @@
 
 import base64
 import json
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from teacherd.consumers.dead_letters import DeadLetter
-from teacherd.consumers.headers import readable_headers
-from teacherd.daemon.durable import make_directory, write_file
+from teacherd.consumers.dead_letters import DeadLetter, KeptLetter
+from teacherd.consumers.headers import pack_headers, readable_headers
+from teacherd.consumers.record import Partition
+from teacherd.daemon.durable import make_directory, sync_directory, write_file
+from teacherd.daemon.errors import StateError
 
 _FOLDER = "dead-letters"
+_SUFFIX = ".letter"
+FIRST_NUMBER = 1 << 40
+"""Numbers from here on are of letters in files: no topic will ever have so many."""
 
 
 class LargeLetters:
@@ -39,5 +46,61 @@ class LargeLetters:
             ],
         }
         make_directory(self._folder)
-        path = self._folder / f"{topic}-{number}-{letter.offset}.letter"
-        write_file(path, json.dumps(description).encode() + b"\n" + letter.value)
+        write_file(self._path(letter), json.dumps(description).encode() + b"\n" + letter.value)
+
+    def list(self) -> Sequence[KeptLetter]:
+        """Return all of them, in the order of their numbers, which do not change.
+
+        Raises:
+            StateError: One cannot be read.
+        """
+        kept = [
+            KeptLetter(number=_number(path), letter=_read(path))
+            for path in self._folder.glob(f"*{_SUFFIX}")
+        ]
+        return sorted(kept, key=lambda each: each.number)
+
+    def remove(self, letter: DeadLetter) -> None:
+        """Forget a letter, durably.
+
+        Raises:
+            StateError: The disk refused.
+        """
+        path = self._path(letter)
+        try:
+            path.unlink(missing_ok=True)
+            sync_directory(self._folder)
+        except OSError as error:
+            raise StateError(path, f"cannot be removed: {error.strerror}") from error
+
+    def _path(self, letter: DeadLetter) -> Path:
+        topic, number = letter.origin
+        return self._folder / f"{topic}-{number}-{letter.offset}{_SUFFIX}"
+
+
+def _number(path: Path) -> int:
+    """Return a letter's number, which follows from its origin alone."""
+    return FIRST_NUMBER + zlib.crc32(path.name.encode())
+
+
+def _read(path: Path) -> DeadLetter:
+    try:
+        line, _, value = path.read_bytes().partition(b"\n")
+        fields = json.loads(line)
+        key = fields["key"]
+        headers = tuple((name, base64.b64decode(each)) for name, each in fields["headers"])
+        return DeadLetter(
+            origin=Partition(fields["topic"], fields["partition"]),
+            offset=fields["offset"],
+            key=None if key is None else base64.b64decode(key),
+            headers=pack_headers(headers),
+            value=value,
+            stage=fields["stage"],
+            reason=fields["reason"],
+            message=fields["message"],
+            timestamp_ms=fields["timestamp_ms"],
+        )
+    except OSError as error:
+        raise StateError(path, f"cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(path, f"is no dead letter: {error}; move it away") from error

@@ -1,16 +1,23 @@
 """Verbs about records: produced, refused, requeued; and the demo's refusals."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from base_models import untrained_base
 from command_line import CommandLine, write_settings
+from kafka_service import KafkaService
 from records import INSTANCES
 
 from teacherd.consumers.dead_letters import DeadLetter
+from teacherd.consumers.kafka_archive import KafkaArchive
+from teacherd.consumers.kafka_config import KafkaConfig
+from teacherd.consumers.record import OffsetRange, Partition, Record
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
+
+BRIEFLY = ("--set", "kafka.extra={bootstrap_timeout_ms: 500, max_block_ms: 2000}")
 
 
 @pytest.fixture
@@ -206,3 +213,66 @@ def test_a_demo_that_cannot_be_is_refused_at_once(
     assert (2, "") == (answer.code, answer.out)
     assert reason in answer.err
     assert before == {path: path.read_bytes() for path in sorted(Path().iterdir())}
+
+
+def test_a_data_set_is_produced_to_a_topic(
+    teacherd: CommandLine, config: Path, images: Path, kafka: KafkaService
+) -> None:
+    """It is made with its partitions, keys choose among them, and progress goes to stderr."""
+    topic = f"{kafka.create_topic()}-made"
+    to = ("--config", config, "--to", f"kafka://{kafka.bootstrap}/{topic}")
+    first = teacherd("produce", images, *to, "--partitions", "3", "--keys", "label", "--json")
+    began = time.monotonic()
+    again = teacherd("produce", images, *to, "--partition", "2", "--limit", "5", "--rate", "10")
+    seconds = time.monotonic() - began
+    records = all_records(kafka, topic)
+    partitions_of = {
+        key: {record.partition.number for record in records if record.key == key}
+        for key in (b"0", b"1")
+    }
+
+    assert (0, 12) == (first.code, first.json["records"])
+    assert "records: 12/12" in first.err
+    assert [1, 1] == [len(numbers) for numbers in partitions_of.values()]
+    assert (0, "") == (again.code, again.out)
+    assert f"5 records appended to {topic}, the last at offset" in again.err
+    assert [2] * 5 == [each.partition.number for each in records if each.key is None]
+    assert 17 == len(records)
+    # Ten a second: the fifth is sent after 0.4 s at the earliest.
+    assert seconds > 0.4
+
+
+def all_records(kafka: KafkaService, topic: str) -> list[Record]:
+    """Return what a topic of three partitions holds."""
+    archive = KafkaArchive(KafkaConfig(bootstrap_servers=kafka.bootstrap, topic=topic))
+    ranges = [OffsetRange(Partition(topic, number), 0, 1 << 30) for number in range(3)]
+    records = [record for batch in archive.read(ranges) for record in batch]
+    archive.close()
+    return records
+
+
+@pytest.mark.parametrize(
+    ("flags", "ending"),
+    [
+        (("--to", "kafka://127.0.0.1:1"), (2, "--to: kafka://127.0.0.1:1")),
+        (("--to", "http://host:1/topic"), (2, "--to: http://host:1/topic")),
+        (
+            ("--to", "kafka://127.0.0.1:1/topic", *BRIEFLY),
+            (69, "Kafka at 127.0.0.1:1 does not answer"),
+        ),
+        (("--to", "kafka://BROKER/nothing-of-that-name", *BRIEFLY), (69, "nothing-of-that-name")),
+    ],
+)
+def test_a_topic_that_cannot_be_produced_to_is_told(
+    teacherd: CommandLine,
+    config: Path,
+    kafka: KafkaService,
+    *,
+    flags: tuple[str, ...],
+    ending: tuple[int, str],
+) -> None:
+    """With the code that scripts go by."""
+    flags = tuple(flag.replace("BROKER", kafka.bootstrap) for flag in flags)
+    answer = teacherd("produce", "digits", "--config", config, *flags)
+
+    assert (ending[0], True) == (answer.code, ending[1] in answer.err), answer.err

@@ -16,9 +16,10 @@ from teacherd.consumers.kafka_dead_letters import KafkaDeadLetters
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
-from teacherd.daemon.config import Config
+from teacherd.daemon.config import Config, ProcessConfig
 from teacherd.daemon.dead_letter_listing import list_letters, requeue_letters
 from teacherd.daemon.errors import UnavailableError, UsageError
+from teacherd.daemon.large_letters import LargeLetters
 
 
 @pytest.fixture
@@ -153,3 +154,52 @@ def test_letters_of_a_topic_go_back_once(kafka: KafkaService) -> None:
     assert {b"0", b"1", b"2", b"3"} == {record.value for record in found}
     assert {(b"key", (("label", b"cat"),))} == {(each.key, each.headers) for each in found}
     assert {0} == {int(each.value) % 2 for each in found if each.partition.number == 0}
+
+
+def test_letters_that_were_too_large_for_their_topic_go_back_too(
+    kafka: KafkaService, tmp_path: Path
+) -> None:
+    """They lie in files beside the others; the input takes them as it did before."""
+    topic = kafka.create_topic(partitions=2)
+    kafka.create_named(f"{topic}.dlq", configs={"max.message.bytes": "3000"})
+    settings = KafkaConfig(bootstrap_servers=kafka.bootstrap, topic=topic)
+    process = ProcessConfig(state_directory=str(tmp_path / "state"))
+    config = Config(source="kafka", kafka=settings, process=process)
+    kept = LargeLetters(tmp_path / "state")
+    letters = KafkaDeadLetters(settings, keep_large=kept.keep)
+    letters.add([letter_of(topic, 0, b"small"), letter_of(topic, 1, b"x" * 5000)])
+    letters.close()
+    rows = list_letters(config, limit=10, after=0)
+
+    assert [(0, 5), (1, 5000)] == [(row["offset"], row["bytes"]) for row in rows]
+    assert rows[:1] == list_letters(config, limit=1, after=0)
+    assert rows[1:] == list_letters(config, limit=10, after=rows[0]["number"])
+
+    assert 1 == requeue_letters(config, [rows[1]["number"]])
+    assert rows[:1] == list_letters(config, limit=10, after=0)
+    assert 1 == requeue_letters(config, None)
+
+    archive = KafkaArchive(settings)
+    found = [
+        record
+        for batch in archive.read([OffsetRange(Partition(topic, 1), 0, 10)])
+        for record in batch
+    ]
+    archive.close()
+    assert [b"x" * 5000, b"small"] == [record.value for record in found]
+    assert {(b"key", (("label", b"cat"),))} == {(each.key, each.headers) for each in found}
+
+
+def letter_of(topic: str, offset: int, value: bytes) -> DeadLetter:
+    """Return a letter from partition 1."""
+    return DeadLetter(
+        origin=Partition(topic, 1),
+        offset=offset,
+        key=b"key",
+        headers=pack_headers((("label", b"cat"),)),
+        value=value,
+        stage="decoding",
+        reason="malformed",
+        message="is none",
+        timestamp_ms=1000,
+    )

@@ -1,29 +1,35 @@
 """What brokers do to a daemon: they go away, come back, change leaders, hang, drop connections."""
 
 import json
+import os
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from forked_daemon import ForkedDaemon
 from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import PASSWORD, USER, KafkaCluster
 from kafka_daemon import assert_each_once, feature_values, kafka_settings
 from kafka_service import KafkaService
+from signing_keys import make_certificate
 from stalling_proxy import StallingProxy
 
 from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.kafka_source import KafkaSource
 from teacherd.consumers.record import NewRecord, Partition
-from teacherd.consumers.source import SourceError
+from teacherd.consumers.source import SourceError, SourceRefusedError
 from teacherd.daemon.errors import ExitCode
 
+Result = TypeVar("Result")
 OpenCluster = Callable[..., KafkaCluster]
 IDLE_SECONDS = 2
-AWAY_SECONDS = 6.0
+AWAY_SECONDS = float(os.environ.get("TEACHERD_TEST_AWAY_SECONDS", "6"))
+"""For how long the broker is away; a minute is worth a try by hand."""
 WAIT_SECONDS = 60.0
 
 
@@ -86,10 +92,13 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(
     daemon.wait_until(lambda: len(daemon.plans()) >= 1)
     cluster.kill()
     deadline = time.monotonic() + AWAY_SECONDS
+    codes = []
+    while time.monotonic() < deadline:
+        codes.append(readiness(daemon))
+        time.sleep(0.5)
     daemon.wait_until(lambda: "source_unavailable" in daemon.log_path.read_text())
-    daemon.wait_until(lambda: time.monotonic() > deadline)
 
-    assert 200 == readiness(daemon)
+    assert {200} == {*codes, readiness(daemon)}
 
     away_lines = daemon.log_path.read_text().splitlines()
     cluster.start()
@@ -161,13 +170,13 @@ def test_connections_that_are_dropped_while_idle_are_made_again(open_cluster: Op
     topic = service.create_topic()
     partition = Partition(topic, 0)
     service.produce(topic, [NewRecord(b"value")] * 5)
-    source = open_source(cluster.bootstrap, topic)
+    source = patiently(lambda: open_source(cluster.bootstrap, topic))
     try:
         assert list(range(5)) == take(source, 5)
 
         source.pause()
         time.sleep(2.5 * IDLE_SECONDS)
-        source.release({partition: 5}, needed_from={})
+        patiently(lambda: source.release({partition: 5}, needed_from={}))
         service.produce(topic, [NewRecord(b"value")] * 5)
         source.resume()
 
@@ -179,9 +188,24 @@ def test_connections_that_are_dropped_while_idle_are_made_again(open_cluster: Op
         service.produce(topic, [NewRecord(b"value")] * 5)
 
         assert list(range(10, 15)) == take(source, 5)
-        source.release({partition: 15}, needed_from={})
+        patiently(lambda: source.release({partition: 15}, needed_from={}))
     finally:
         source.close()
+
+
+def patiently(call: Callable[[], Result]) -> Result:
+    """Repeat a call that may be repeated, as a daemon does.
+
+    On a busy machine two seconds pass between two requests of a start, too, and a request may meet
+    the end of its connection.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return call()
+        except SourceError:
+            assert time.monotonic() < deadline, "it never succeeds"
+            time.sleep(0.2)
 
 
 def test_a_partition_whose_fetches_hang_is_told(open_cluster: OpenCluster) -> None:
@@ -232,8 +256,62 @@ def test_a_listener_that_wants_a_password_gets_it(kafka: KafkaService) -> None:
     finally:
         source.close()
 
-    with pytest.raises(SourceError, match="does not let us in"):
-        open_source(bootstrap, topic, **{**security, "sasl_password": "wrong"})
+    for change, told in (
+        (
+            {"sasl_password": "wrong"},
+            "sasl_password: .* refused us: .*Invalid username or password",
+        ),
+        ({"sasl_mechanism": "SCRAM-SHA-256"}, "sasl_mechanism: .* refused us: "),
+    ):
+        with pytest.raises(SourceRefusedError, match=told):
+            open_source(bootstrap, topic, **{**security, **change})
+
+
+def test_a_daemon_whose_password_is_refused_is_not_started_again(
+    kafka: KafkaService, open_daemon: Callable[..., ForkedDaemon]
+) -> None:
+    """By its exit code; an absent broker, which may come, has another."""
+    topic = kafka.create_topic()
+    security = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": USER,
+        "sasl_password": "wrong",
+        "extra": {"bootstrap_timeout_ms": 2000},
+    }
+    daemon = open_daemon(kafka.cluster.sasl_bootstrap, topic, kafka=security)
+    daemon.start()
+
+    assert ExitCode.CONFIGURATION == daemon.wait()
+    assert "kafka.sasl_password: " in daemon.log_path.read_text()
+
+
+def test_a_listener_that_speaks_tls_is_trusted_by_its_authority(
+    open_cluster: OpenCluster, open_daemon: Callable[..., ForkedDaemon], tmp_path: Path
+) -> None:
+    """And by no other: nobody learns from whoever answers at that address."""
+    certificate, key = make_certificate(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    store = tmp_path / "store.pem"
+    store.write_bytes(key.read_bytes() + certificate.read_bytes())
+    cluster = open_cluster(keystore=store)
+    service = KafkaService(cluster.bootstrap, cluster)
+    topic = service.create_topic()
+    service.produce(topic, [NewRecord(b"value")] * 3)
+    source = open_source(
+        cluster.tls_bootstrap, topic, security_protocol="SSL", ssl_cafile=str(certificate)
+    )
+    try:
+        assert [0, 1, 2] == take(source, 3)
+    finally:
+        source.close()
+
+    # In a process of its own: kafka-python leaves sockets of failed handshakes to the collector.
+    security = {"security_protocol": "SSL", "extra": {"bootstrap_timeout_ms": 2000}}
+    daemon = open_daemon(cluster.tls_bootstrap, topic, kafka=security)
+    daemon.start()
+
+    assert ExitCode.CONFIGURATION == daemon.wait()
+    assert "kafka.ssl_cafile: the certificate of " in daemon.log_path.read_text()
 
 
 def test_kafkas_own_tool_sees_the_lag(kafka: KafkaService) -> None:

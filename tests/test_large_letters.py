@@ -4,17 +4,20 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
+
 from teacherd.consumers.dead_letters import DeadLetter
 from teacherd.consumers.headers import pack_headers
 from teacherd.consumers.record import Partition
-from teacherd.daemon.large_letters import LargeLetters
+from teacherd.daemon.errors import StateError
+from teacherd.daemon.large_letters import FIRST_NUMBER, LargeLetters
 
 
-def test_a_letter_is_kept_whole(tmp_path: Path) -> None:
-    """A line of JSON that says what it is, then the value; a second copy replaces the first."""
-    letter = DeadLetter(
+def make_letter(offset: int = 41) -> DeadLetter:
+    """Return a letter with bytes that are no text in key and value."""
+    return DeadLetter(
         origin=Partition("instances", 2),
-        offset=41,
+        offset=offset,
         key=b"\xff",
         headers=pack_headers((("label", b"cat"),)),
         value=b"a\nvalue\0",
@@ -23,6 +26,11 @@ def test_a_letter_is_kept_whole(tmp_path: Path) -> None:
         message="is none",
         timestamp_ms=1234,
     )
+
+
+def test_a_letter_is_kept_whole(tmp_path: Path) -> None:
+    """A line of JSON that says what it is, then the value; a second copy replaces the first."""
+    letter = make_letter()
     letters = LargeLetters(tmp_path)
     letters.keep(letter)
     letters.keep(letter)
@@ -35,3 +43,30 @@ def test_a_letter_is_kept_whole(tmp_path: Path) -> None:
     assert ("malformed", 41) == (found["reason"], found["offset"])
     assert b"\xff" == base64.b64decode(found["key"])
     assert [["label", base64.b64encode(b"cat").decode()]] == found["headers"]
+
+
+def test_letters_are_listed_as_they_were_under_numbers_that_stay(tmp_path: Path) -> None:
+    """Whichever others are taken away; a topic's own letters never have such numbers."""
+    letters = LargeLetters(tmp_path)
+    assert [] == letters.list()
+    for offset in (41, 42, 43):
+        letters.keep(make_letter(offset))
+    listed = letters.list()
+
+    assert [41, 42, 43] == sorted(kept.letter.offset for kept in listed)
+    assert all(kept.letter == make_letter(kept.letter.offset) for kept in listed)
+    assert all(kept.number >= FIRST_NUMBER for kept in listed)
+
+    letters.remove(listed[0].letter)
+
+    assert listed[1:] == letters.list()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{}\n", b"[1]\nvalue", b"\xff\nvalue"])
+def test_a_file_that_is_no_letter_is_named(tmp_path: Path, damaged: bytes) -> None:
+    """Somebody may lay anything there."""
+    (tmp_path / "dead-letters").mkdir()
+    (tmp_path / "dead-letters" / "a-0-1.letter").write_bytes(damaged)
+
+    with pytest.raises(StateError, match=r"a-0-1\.letter.*is no dead letter"):
+        LargeLetters(tmp_path).list()

@@ -49,6 +49,7 @@ class BrokerNode:
     advertised_port: int | None = None
     """Where clients are sent instead: the port of a proxy in front of it."""
     inside_port: int = field(default_factory=free_port)
+    tls_port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -69,6 +70,7 @@ class KafkaCluster:
         directory: Must exist; holds configuration, data and output.
         settings: Laid over the brokers' configuration.
         advertised_port: Of a proxy in front of the only broker.
+        keystore: Key and certificate, PEM, of one more listener that speaks TLS.
     """
 
     def __init__(
@@ -78,12 +80,14 @@ class KafkaCluster:
         num_brokers: int = 1,
         settings: Mapping[str, str] | None = None,
         advertised_port: int | None = None,
+        keystore: Path | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._java = find_java(environment)
         self._jars = fetch_jars(environment)
         self._id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._settings = dict(settings or {})
+        self._keystore = keystore
         self.nodes = [
             BrokerNode(number, directory / f"broker-{number}", advertised_port=advertised_port)
             for number in range(1, num_brokers + 1)
@@ -100,6 +104,11 @@ class KafkaCluster:
     def sasl_bootstrap(self) -> str:
         """Return the addresses that want SASL/PLAIN with USER and PASSWORD."""
         return ",".join(f"{_HOST}:{node.sasl_port}" for node in self.nodes)
+
+    @property
+    def tls_bootstrap(self) -> str:
+        """Return the addresses that speak TLS, with the certificate of the keystore."""
+        return ",".join(f"{_HOST}:{node.tls_port}" for node in self.nodes)
 
     def start(self) -> "KafkaCluster":
         """Start every broker that does not run and wait until all answer."""
@@ -148,7 +157,7 @@ class KafkaCluster:
     def _format(self, node: BrokerNode) -> None:
         node.directory.mkdir()
         path = node.directory / "server.properties"
-        settings = {**self._defaults(node), **self._settings}
+        settings = {**self._defaults(node), **self._tls(node), **self._settings}
         path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         self.tool("kafka.tools.StorageTool", "format", "-t", self._id, "-c", str(path))
 
@@ -191,6 +200,20 @@ class KafkaCluster:
             "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "log.cleaner.backoff.ms": "200",
+        }
+
+    def _tls(self, node: BrokerNode) -> dict[str, str]:
+        if self._keystore is None:
+            return {}
+        defaults = self._defaults(node)
+        protocols = "listener.security.protocol.map"
+        door = f"TLS://{_HOST}:{node.tls_port}"
+        names = ("listeners", "advertised.listeners")
+        return {
+            **{name: f"{defaults[name]},{door}" for name in names},
+            protocols: f"{defaults[protocols]},TLS:SSL",
+            "listener.name.tls.ssl.keystore.type": "PEM",
+            "listener.name.tls.ssl.keystore.location": str(self._keystore),
         }
 
     def _spawn(self, node: BrokerNode) -> None:

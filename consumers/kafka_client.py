@@ -1,0 +1,101 @@
+"""Makes kafka-python's clients so that one that finds no broker says why."""
+
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from kafka.errors import KafkaTimeoutError
+
+from teacherd.consumers.kafka_errors import REFUSALS, word
+
+
+def make_client(kind: Any, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 (kafka-python has no types)
+    """Make a client; one that is not let in leaves neither thread nor socket behind.
+
+    Raises:
+        Exception: What kafka-python raises; where brokers refused us, what they said, which the
+            client only logs: it tries again until its time is up.
+    """
+    inner = _WatchedClient(kind.DEFAULT_CONFIG["kafka_client"])
+    try:
+        client = kind(**options, kafka_client=inner.make)
+    except KafkaTimeoutError as error:
+        inner.close()
+        if inner.last_failure is None:
+            raise
+        refusal = _refusal(inner.last_failure)
+        if refusal is not None:
+            raise refusal from error
+        raise KafkaTimeoutError(f"{error}; at last: {word(inner.last_failure)}") from error
+    except BaseException:
+        inner.close()
+        raise
+    inner.leave_alone()
+    return client
+
+
+class _WatchedClient:
+    """What a client talks through, seen from where it makes connections until it is let in."""
+
+    def __init__(self, kind: Any) -> None:  # noqa: ANN401 (as above)
+        self._kind = kind
+        self._client: Any = None
+        self._watched: list[Any] = []
+        self.last_failure: Exception | None = None
+
+    def make(self, **configs: object) -> Any:  # noqa: ANN401 (as above)
+        self._client = self._kind(**configs)
+        manager = self._client._manager  # noqa: SLF001 (public nowhere else)
+        connect = manager.get_connection
+
+        def get_connection(*args: object, **options: object) -> Any:  # noqa: ANN401 (as above)
+            connection = connect(*args, **options)
+            if connection not in self._watched:
+                self._watched.append(connection)
+                connection.init_future.add_errback(self._note)
+                _hear_last_words(connection)
+            return connection
+
+        manager.get_connection = get_connection
+        return self._client
+
+    def leave_alone(self) -> None:
+        del self._client._manager.get_connection  # noqa: SLF001 (as above)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _note(self, error: Exception) -> None:
+        self.last_failure = error
+
+
+def _hear_last_words(connection: Any) -> None:  # noqa: ANN401 (as above)
+    """Let a connection take in what came together with its end.
+
+    A broker says why it lets nobody in and hangs up at once. kafka-python drops what it has read
+    when the end was there as well, and knows only that the connection was lost.
+    """
+    made = connection.connection_made
+
+    def connection_made(transport: Any) -> None:  # noqa: ANN401 (as above)
+        receive = transport._sock_recv  # noqa: SLF001 (as above)
+
+        def receive_all() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            # The end is there the next time, too.
+            return data, None if data else error
+
+        transport._sock_recv = receive_all  # noqa: SLF001 (as above)
+        made(transport)
+
+    connection.connection_made = connection_made
+
+
+def _refusal(error: BaseException | None) -> Exception | None:
+    """Return what lies behind a failed connection, if trying again does not help."""
+    while error is not None:
+        if isinstance(error, (*REFUSALS, ssl.SSLCertVerificationError)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
