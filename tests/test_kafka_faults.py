@@ -7,7 +7,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,10 +21,9 @@ from stalling_proxy import StallingProxy
 from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.kafka_source import KafkaSource
 from teacherd.consumers.record import NewRecord, Partition
-from teacherd.consumers.source import SourceError, SourceRefusedError
+from teacherd.consumers.source import SourceRefusedError
 from teacherd.daemon.errors import ExitCode
 
-Result = TypeVar("Result")
 OpenCluster = Callable[..., KafkaCluster]
 IDLE_SECONDS = 2
 AWAY_SECONDS = float(os.environ.get("TEACHERD_TEST_AWAY_SECONDS", "6"))
@@ -170,13 +168,13 @@ def test_connections_that_are_dropped_while_idle_are_made_again(open_cluster: Op
     topic = service.create_topic()
     partition = Partition(topic, 0)
     service.produce(topic, [NewRecord(b"value")] * 5)
-    source = patiently(lambda: open_source(cluster.bootstrap, topic))
+    source = open_source(cluster.bootstrap, topic)
     try:
         assert list(range(5)) == take(source, 5)
 
         source.pause()
         time.sleep(2.5 * IDLE_SECONDS)
-        patiently(lambda: source.release({partition: 5}, needed_from={}))
+        source.release({partition: 5}, needed_from={})
         service.produce(topic, [NewRecord(b"value")] * 5)
         source.resume()
 
@@ -188,24 +186,9 @@ def test_connections_that_are_dropped_while_idle_are_made_again(open_cluster: Op
         service.produce(topic, [NewRecord(b"value")] * 5)
 
         assert list(range(10, 15)) == take(source, 5)
-        patiently(lambda: source.release({partition: 15}, needed_from={}))
+        source.release({partition: 15}, needed_from={})
     finally:
         source.close()
-
-
-def patiently(call: Callable[[], Result]) -> Result:
-    """Repeat a call that may be repeated, as a daemon does.
-
-    On a busy machine two seconds pass between two requests of a start, too, and a request may meet
-    the end of its connection.
-    """
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            return call()
-        except SourceError:
-            assert time.monotonic() < deadline, "it never succeeds"
-            time.sleep(0.2)
 
 
 def test_a_partition_whose_fetches_hang_is_told(open_cluster: OpenCluster) -> None:

@@ -85,7 +85,8 @@ class KafkaCluster:
     ) -> None:
         self._java = find_java(environment)
         self._jars = fetch_jars(environment)
-        self._id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Kafka's tool takes an id that begins with "-", as one in 64 would, for an option.
+        self._id = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         self._settings = dict(settings or {})
         self._keystore = keystore
         self.nodes = [
