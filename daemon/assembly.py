@@ -70,6 +70,7 @@ class Assembly:
         board: StatusBoard,
         stop: threading.Event,
         history: History | None = None,
+        on_progress: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,7 +84,7 @@ class Assembly:
         self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
-        self._interruption = Interruption(stop)
+        self._interruption = Interruption(stop, on_progress=on_progress)
         self._observation: Observation
         self.intake: Intake
         self.learning: Learning

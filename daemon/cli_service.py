@@ -1,6 +1,8 @@
-"""Verbs about the process: run, validate, config, status, doctor, version."""
+"""Verbs about the process: run, install, validate, config, status, doctor, version."""
 
+import sys
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,10 +19,12 @@ from teacherd.daemon.cli_support import (
     require_terminal,
     say,
 )
-from teacherd.daemon.errors import ConfigurationError, ExitCode
+from teacherd.daemon.errors import ConfigurationError, ExitCode, UsageError
 
 # Torch takes seconds to import: a verb imports what it needs when it is called, so that
 # `version`, `--help` and usage errors answer at once.
+
+_STDERR = 2
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 
@@ -38,13 +42,56 @@ def run(
     ] = False,
 ) -> None:
     """Learn from the stream until told to stop; always in the foreground."""
+    import faulthandler
+    import os
+    import time
+
     from teacherd.daemon.logs import configure_logs
     from teacherd.daemon.service import Service
+    from teacherd.daemon.service_manager import ServiceManager
 
+    # A watchdog ends a hung process by SIGABRT: then the log says where each thread stood.
+    faulthandler.enable(_STDERR)
     settings = read_config(config, assignments)
     configure_logs(settings.logging)
-    service = Service(settings, reread=lambda: read_config(config, assignments), is_standby=standby)
+    service = Service(
+        settings,
+        reread=lambda: read_config(config, assignments),
+        manager=ServiceManager.from_environment(os.environ, monotonic=time.monotonic),
+        is_standby=standby,
+    )
     raise typer.Exit(int(service.run()))
+
+
+def install(
+    prefix: Annotated[
+        Path, typer.Option(help="Root of the file system to install into; / is this machine.")
+    ] = Path("/"),
+    user: Annotated[str, typer.Option(help="Whom the service runs as.")] = "teacherd",
+    executable: Annotated[
+        Path | None,
+        typer.Option(help="The teacherd that it starts; by default the one that you run now."),
+    ] = None,
+    *,
+    for_systemd: Annotated[
+        bool, typer.Option("--systemd", help="As a service of systemd; there is no other kind.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the files of a service; starts nothing, and says what does."""
+    from teacherd.daemon.installing import install_systemd, next_commands
+
+    if not for_systemd:
+        raise UsageError("install: say --systemd; containers need no installing")
+    running = Path(sys.executable).with_name("teacherd")
+    installed = install_systemd(executable=executable or running, prefix=prefix, user=user)
+    commands = next_commands(prefix=prefix)
+    if as_json:
+        files = [{"path": str(each.path), "state": each.state} for each in installed]
+        print_json({"files": files, "next": commands})
+        return
+    print_table("files", ["state", "path"], [(each.state, str(each.path)) for each in installed])
+    say("then, as root:\n" + "\n".join(f"  {command}" for command in commands))
 
 
 def validate(

@@ -194,9 +194,9 @@ class Endpoints:
         return Response(self._metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     def _get_livez(self, _: Request) -> JSONResponse:
-        beats = self._board.seconds_since_beat()
         limit = self._config.liveness_seconds
-        is_live = all(seconds < limit for seconds in beats.values())
+        is_live = self._board.is_live(limit_seconds=limit)
+        beats = self._board.seconds_since_beat()
         body = {"live": is_live, "seconds_since_beat": beats, "limit_seconds": limit}
         return JSONResponse(body, status_code=200 if is_live else 503)
 

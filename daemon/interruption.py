@@ -1,10 +1,11 @@
 """Lets a start end early, when the process is told to end while it recovers.
 
-Everything up to there is as after a crash: the next start does it again from the log.
+Everything up to there is as after a crash: the next start does it again from the log. The same
+checks show that a start goes on.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_archive import RecordArchive
@@ -20,10 +21,12 @@ class Interruption:
 
     Args:
         stop: Set when the process is to end.
+        on_progress: Called at each check of a start: it takes long, and does not hang.
     """
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, *, on_progress: Callable[[], None]) -> None:
         self._stop = stop
+        self._on_progress = on_progress
         self._is_over = False
 
     def end(self) -> None:
@@ -36,8 +39,11 @@ class Interruption:
         Raises:
             StopRequestedError: The process is to end.
         """
-        if not self._is_over and self._stop.is_set():
+        if self._is_over:
+            return
+        if self._stop.is_set():
             raise StopRequestedError
+        self._on_progress()
 
 
 class InterruptibleArchive:

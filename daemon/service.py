@@ -5,10 +5,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import structlog
 from starlette.routing import BaseRoute
@@ -24,8 +25,10 @@ from teacherd.daemon.instances_endpoint import InstancesEndpoint
 from teacherd.daemon.interruption import StopRequestedError
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.notifying import Notifying
 from teacherd.daemon.page_routes import page_routes
 from teacherd.daemon.public_files import PublicFiles
+from teacherd.daemon.service_manager import ServiceManager
 from teacherd.daemon.source_opening import open_appender
 from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, wait_for_lock
@@ -35,6 +38,8 @@ from teacherd.daemon.validation import validate_files
 
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 0.05
+_START_SECONDS = 120.0
+"""Longest time between two signs of progress of a start."""
 RELOADABLE = ("logging.level", "learning.", "drift.", "checkpoints.interval_")
 """Keys, or beginnings of keys, that SIGHUP may change."""
 
@@ -44,12 +49,19 @@ class Service:
 
     Args:
         reread: Resolves the configuration again, for SIGHUP.
+        manager: Told how the process is; closed at the end.
         is_standby: Whether to wait while another process holds the state directory.
     """
 
     def __init__(
-        self, config: Config, *, reread: Callable[[], Config], is_standby: bool = False
+        self,
+        config: Config,
+        *,
+        reread: Callable[[], Config],
+        manager: ServiceManager,
+        is_standby: bool = False,
     ) -> None:
+        self._manager = manager
         self._is_standby = is_standby
         self._config = config
         self._reread = reread
@@ -96,6 +108,7 @@ class Service:
                 self._serve(endpoints)
             finally:
                 endpoints.close()
+                self._manager.close()
         self._log.info("stopped", exit_code=int(self._exit_code))
         if self._has_threads:
             # An interpreter that ends in order takes torch away from under a thread that computes,
@@ -142,8 +155,16 @@ class Service:
             self._state = "standby"
             self._board.update("standby", holder=holder)
             self._log.info("standby", holder=holder)
+            # It does what it was started for, though it may be days until it learns.
+            self._manager.ready()
+            self._manager.tell(f"standby: process {holder} holds the state directory")
 
-        lock = wait_for_lock(directory, stop=self._stop, on_held=held)
+        lock = wait_for_lock(
+            directory,
+            stop=self._stop,
+            on_held=held,
+            on_wait=self._manager.give_sign_of_life,
+        )
         if lock is not None and self._state == "standby":
             self._state = "starting"
             self._board.update("standby", holder=None)
@@ -156,6 +177,7 @@ class Service:
             metrics=self._metrics,
             board=self._board,
             history=self._history,
+            on_progress=self._show_progress,
             stop=self._stop,
         )
         try:
@@ -175,39 +197,53 @@ class Service:
             self._state = "ready"
             served = self._board.snapshot()["teacher"]["version"]
             self._log.info("started", version=served)
+            self._manager.tell(_in_short(self._view.take()))
+            self._manager.ready()
             try:
                 self._watch(assembly, endpoints)
             except Exception as error:  # noqa: BLE001 (the threads must be let end all the same)
                 self._fail("main", error)
-            self._shutdown(assembly)
+            self._shutdown(assembly.announcer.receivers)
         finally:
             self._stop.set()
             if not self._has_threads:
                 assembly.close()
+
+    def _show_progress(self) -> None:
+        """A start may learn a planned task again, however long that takes, and must not hang."""
+        self._manager.extend_start(_START_SECONDS)
+        self._manager.give_sign_of_life()
 
     def _watch(self, assembly: Assembly, endpoints: Endpoints) -> None:
         """Wait for a reason to end; re-read the configuration when asked to."""
         while not self._stop.wait(_TICK_SECONDS):
             status = self._view.take()
             self._history.sample(status["at_ms"], sampled_values(status))
+            self._manager.tell(_in_short(status))
+            if self._board.is_live(limit_seconds=self._config.endpoints.liveness_seconds):
+                self._manager.give_sign_of_life()
             if not endpoints.is_alive:
                 self._fail("endpoints", RuntimeError("the thread has ended"))
             if self._reload.is_set():
                 self._reload.clear()
+                self._manager.reloading()
                 self._apply_reload(assembly)
+                self._manager.ready()
 
-    def _shutdown(self, assembly: Assembly) -> None:
+    def _shutdown(self, receivers: Sequence[Notifying]) -> None:
         """Let the threads end by themselves, until the deadline or a second signal."""
         self._state = "stopping"
+        self._manager.stopping()
         seconds = self._config.process.shutdown_seconds
         self._log.info("stopping", deadline_seconds=seconds)
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < deadline and not self._force.is_set():
                 thread.join(_JOIN_SECONDS)
+                self._manager.give_sign_of_life()
             if thread.name == "learning":
                 # What it decided last is told too.
-                for notifying in assembly.announcer.receivers:
+                for notifying in receivers:
                     notifying.finish()
         alive = [thread.name for thread in self._threads if thread.is_alive()]
         if alive:
@@ -287,3 +323,9 @@ class Service:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _in_short(status: Mapping[str, Any]) -> str:
+    """Word a status in one line: what is served, and the first thing that is wrong."""
+    problems = [each["says"] for each in status["problems"] if each["level"] != "note"]
+    return " ".join([status["headline"], *problems[:1]])

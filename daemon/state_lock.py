@@ -70,7 +70,11 @@ class StateLock:
 
 
 def wait_for_lock(
-    directory: Path, *, stop: threading.Event, on_held: Callable[[str], None]
+    directory: Path,
+    *,
+    stop: threading.Event,
+    on_held: Callable[[str], None],
+    on_wait: Callable[[], None],
 ) -> StateLock | None:
     """Wait until the state directory is given back, and take it; None if told to stop before.
 
@@ -78,12 +82,14 @@ def wait_for_lock(
         directory: The state directory.
         stop: Set when there is no need to wait any longer.
         on_held: Told the process number of each holder, once.
+        on_wait: Called at each attempt.
 
     Raises:
         StateError: The directory cannot be written.
     """
     holder = None
     while not stop.is_set():
+        on_wait()
         try:
             return StateLock(directory)
         except HeldError as error:

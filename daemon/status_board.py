@@ -45,6 +45,10 @@ class StatusBoard:
             now = self._monotonic()
             return {loop: now - then for loop, then in self._beats.items()}
 
+    def is_live(self, *, limit_seconds: float) -> bool:
+        """Whether every loop has turned within the limit."""
+        return all(seconds < limit_seconds for seconds in self.seconds_since_beat().values())
+
     def snapshot(self) -> Mapping[str, Any]:
         """Return a copy that no thread changes any more."""
         with self._lock:

@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import keys_of, parse
 from teacherd.daemon.errors import ExitCode, StateError
 from teacherd.daemon.service import RELOADABLE, Service
+from teacherd.daemon.service_manager import ServiceManager
 
 MakeDaemon = Callable[..., ForkedDaemon]
 
@@ -45,7 +47,8 @@ def make_service(directory: Path) -> Service:
     """Return a service that is not run."""
     settings = {"model": {"base": str(untrained_base(directory))}}
     config = parse(Config, settings, origin="test")
-    return Service(config, reread=lambda: config)
+    manager = ServiceManager(None, watchdog_seconds=None, monotonic=time.monotonic)
+    return Service(config, reread=lambda: config, manager=manager)
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     service._start_thread("learning", lambda: hung.wait(60) and None)
     service._stop.set()
     service._force.set()
-    service._shutdown()
+    service._shutdown([])
 
     assert service._threads[0].is_alive()
 

@@ -102,7 +102,9 @@ def test_the_lock_of_a_directory_that_was_moved_away_is_not_taken(tmp_path: Path
     taken: list[StateLock | None] = []
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     waiting = threading.Thread(
-        target=lambda: taken.append(wait_for_lock(directory, stop=stop, on_held=held.append))
+        target=lambda: taken.append(
+            wait_for_lock(directory, stop=stop, on_held=held.append, on_wait=lambda: None)
+        )
     )
     held: list[str] = []
     waiting.start()

@@ -38,6 +38,7 @@ def _serve(
     from teacherd.daemon.durable import failpoints  # noqa: PLC0415
     from teacherd.daemon.logs import configure_logs  # noqa: PLC0415
     from teacherd.daemon.service import Service  # noqa: PLC0415
+    from teacherd.daemon.service_manager import ServiceManager  # noqa: PLC0415
 
     failpoints.arm(failpoint)
     for prepare in preparations:
@@ -46,7 +47,8 @@ def _serve(
         config = parse(Config, settings, origin="test")
         configure_logs(config.logging, stream=log)
         try:
-            service = Service(config, reread=lambda: config, is_standby=is_standby)
+            manager = ServiceManager(None, watchdog_seconds=None, monotonic=time.monotonic)
+            service = Service(config, reread=lambda: config, manager=manager, is_standby=is_standby)
             code = int(service.run())
         except TeacherdError as error:
             log.write(f"{error}\n")
