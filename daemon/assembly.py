@@ -31,7 +31,6 @@ from teacherd.daemon.intake import Intake
 from teacherd.daemon.interruption import InterruptibleArchive, Interruption
 from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.learning import Learning
-from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.metrics import Metrics
@@ -257,7 +256,7 @@ class Assembly:
             checkpoints=state.checkpoints,
             versions=state.versions,
             quarantining=Quarantining(state.quarantine, self.intake.requests.ask),
-            retrying=self._build_retrying(state.journal.lineage, manifest),
+            retrying=self._build_retrying(state, manifest),
             commands=self.commands,
             buffer=buffer,
             load=self._load,
@@ -267,11 +266,13 @@ class Assembly:
             stop=self._stop,
         )
 
-    def _build_retrying(self, lineage: Lineage, manifest: Manifest) -> Retrying:
+    def _build_retrying(self, state: StateDirectory, manifest: Manifest) -> Retrying:
+        lineage = state.journal.lineage
         retrying = Retrying(
             Path(self._config.process.state_directory) / RETRIES,
             lineage,
             requests=self.intake.requests,
+            quarantine=state.quarantine,
             rebuild=functools.partial(rebuild, self._config.decoding, manifest),
         )
         if lineage.due_retry is not None:
@@ -341,7 +342,7 @@ class Assembly:
         if plan is None:
             return
         try:
-            task = reread(plan, archive, decoder)
+            task = reread(plan, archive, decoder, state.quarantine)
         except RecordsChangedError as error:
             if self._config.on_lost_records == "stop":
                 raise

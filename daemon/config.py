@@ -24,6 +24,7 @@ from teacherd.daemon.logs import LoggingConfig
 from teacherd.daemon.notifications import NotificationsConfig
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.serving_config import ServingConfig
+from teacherd.daemon.set_aside_config import SetAsideConfig
 from teacherd.models.learner import LearnerConfig
 
 
@@ -77,6 +78,8 @@ class DecidingConfig:
     """Of the instances taken from gate.base_holdout."""
     drift: DriftConfig = field(default_factory=DriftConfig.off)
     """Off where a log does not say: lineages of 0.1.0 had no detectors."""
+    set_aside: SetAsideConfig | None = None
+    """Without bound where a log does not say: it may have retries of any task."""
 
     def to_entry(self) -> dict[str, Any]:
         """Return them as the log's JSON gives them back."""
@@ -111,6 +114,7 @@ class Config:
     drift: DriftConfig = field(default_factory=DriftConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    set_aside: SetAsideConfig = field(default_factory=SetAsideConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     publication: PublicationConfig = field(default_factory=PublicationConfig)
     notifications: NotificationsConfig = field(default_factory=NotificationsConfig)
@@ -128,7 +132,11 @@ class Config:
     def deciding(self) -> "DecidingConfig":
         """The part that decides weights."""
         return DecidingConfig(
-            learning=self.learning, decoding=self.decoding, gate=self.gate, drift=self.drift
+            learning=self.learning,
+            decoding=self.decoding,
+            gate=self.gate,
+            drift=self.drift,
+            set_aside=self.set_aside,
         )
 
 

@@ -63,8 +63,9 @@ class Lineage:
     due_rollback: the version to be served again, but a crash came before its rollback entry.
     due_retry: the task that a failed probation put off, until it is begun again, or the next is.
     standing: what the gate remembers.
-    set_aside: by number, what a retry entry may take up again. epoch: orders the versions to come
-    after those that a restore has taken back. drift: what the detectors go by.
+    set_aside: by number, what a retry entry may take up again, as many as the settings keep.
+    epoch: orders the versions to come after those that a restore has taken back.
+    drift: what the detectors go by.
     matrix: how versions do on what earlier tasks held out.
     topic_ids: of which topic each place is, where the source tells topics of one name apart.
     """
@@ -182,7 +183,7 @@ class Lineage:
             self.unpublished = outcome.version if outcome.should_publish else None
             self.num_learned += plan.num_instances
         if outcome.result in {"held", "quarantined", "lost"}:
-            self.set_aside[plan.task] = SetAside(plan, outcome.result, self.attempt)
+            self._set_aside(SetAside(plan, outcome.result, self.attempt))
         if outcome.head_returns and self.current is not None:
             self.head = self.current
         self.due_rollback = outcome.rolls_back_to
@@ -193,6 +194,14 @@ class Lineage:
         self.unfinished = None
         self.drift.apply(outcome)
         self.matrix.apply(outcome)
+
+    def _set_aside(self, aside: SetAside) -> None:
+        self.set_aside[aside.plan.task] = aside
+        bound = (self.settings.settings.get("set_aside") or {}) if self.settings else {}
+        while len(self.set_aside) > bound.get("keep_tasks", len(self.set_aside)):
+            oldest = next(iter(self.set_aside))
+            del self.set_aside[oldest]
+            self.due_retry = None if oldest == self.due_retry else self.due_retry
 
     def _apply_publish(self, publish: Publish) -> None:
         version = publish.version

@@ -1,17 +1,23 @@
 """Quarantine: the records of tasks that could not be learned, as they came, for people to look at.
 
 A folder for each task, `000003/`, appears at once before the outcome that says so, and goes when
-a later attempt is accepted.
+a later attempt is accepted, or the task is forgotten.
 """
 
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
 
 from teacherd.consumers.headers import readable_headers
+from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
+from teacherd.consumers.task_rebuilding import RangeMismatchError
 from teacherd.daemon.durable import (
     make_directory,
     remove_folder,
@@ -21,6 +27,8 @@ from teacherd.daemon.durable import (
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
+
+T = TypeVar("T")
 
 TASK = "task.json"
 RECORDS = "records.jsonl"
@@ -68,13 +76,39 @@ class Quarantine:
         if not self._directory.is_dir():
             return
         unfinished = lineage.unfinished.task if lineage.unfinished is not None else None
-        kept = {self._folder(task) for task in (*quarantined(lineage), unfinished) if task}
+        # One that was tried again and held may be the last to know its records.
+        kept = {self._folder(task) for task in (*lineage.set_aside, unfinished) if task}
         try:
             remove_temporaries(self._directory)
             for folder in set(self._directory.iterdir()) - kept:
                 remove_folder(folder)
+                structlog.get_logger().info("quarantine_removed", folder=str(folder))
         except OSError as error:
             raise StateError(self._directory, f"cannot be tidied up: {error.strerror}") from error
+
+    def make_good(
+        self, task: int, batches: Iterator[RecordBatch], make: Callable[[Iterator[RecordBatch]], T]
+    ) -> T:
+        """Make something of a task's records; of those kept here where the stream's do not do.
+
+        Raises:
+            RangeMismatchError: `make` will have neither.
+        """
+        try:
+            return make(batches)
+        except RangeMismatchError:
+            if not (self._folder(task) / RECORDS).is_file():
+                raise
+            return make(self._read(task))
+
+    def _read(self, task: int) -> Iterator[RecordBatch]:
+        """Yield the records of a task; what is damaged is left out, which their digest tells."""
+        with (
+            (self._folder(task) / RECORDS).open("rb") as file,
+            contextlib.suppress(ValueError, KeyError, TypeError),
+        ):
+            for line in file:
+                yield _batch(json.loads(line))
 
     def _folder(self, task: int) -> Path:
         return self._directory / f"{task:06d}"
@@ -102,6 +136,19 @@ def _line(batch: RecordBatch, place: int) -> str:
         "value": _text(batch.values[place]),
     }
     return json.dumps(fields, separators=(",", ":")) + "\n"
+
+
+def _batch(fields: dict[str, Any]) -> RecordBatch:
+    """Return the record that `_line` worded."""
+    key = fields["key"]
+    return RecordBatch(
+        Partition(fields["topic"], fields["partition"]),
+        [fields["offset"]],
+        [None if key is None else base64.b64decode(key)],
+        [base64.b64decode(fields["packed_headers"])],
+        [base64.b64decode(fields["value"])],
+        [fields["timestamp_ms"]],
+    )
 
 
 def _text(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """What a start makes up for: the records of an unfinished plan, the partitions' places."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Literal
@@ -21,6 +22,7 @@ from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.quarantine import Quarantine
 from teacherd.models.artifact import Manifest
 
 
@@ -58,21 +60,36 @@ def build_decoder(config: DecodingConfig, manifest: Manifest) -> Decoder:
         raise ConfigurationError([Problem("decoding.decoder", message)]) from error
 
 
-def reread(plan: Plan, archive: RecordArchive, decoder: Decoder) -> BufferedTask:
+def reread(
+    plan: Plan, archive: RecordArchive, decoder: Decoder, quarantine: Quarantine | None = None
+) -> BufferedTask:
     """Read the records of a plan once more and make the same task of them.
+
+    Args:
+        plan: What was planned.
+        archive: The stream.
+        decoder: Set up as it was then.
+        quarantine: May have what the stream has deleted.
 
     Raises:
         RecordsChangedError: They are gone, or not what the plan says.
     """
     ranges = [planned_range(closed) for closed in plan.ranges]
     records = archive.read([planned.offsets for planned in ranges])
+    make = functools.partial(_rebuild, ranges, decoder, plan)
     try:
-        return rebuild_task(ranges, records, decoder, cause=plan.cause)
+        return quarantine.make_good(plan.task, records, make) if quarantine else make(records)
     except RangeMismatchError as error:
         raise RecordsChangedError(
             f"task {plan.task} was planned but its records changed: {error}; restore the stream, "
             "or set on_lost_records: continue in the source's section to give the task up as lost"
         ) from error
+
+
+def _rebuild(
+    ranges: list[PlannedRange], decoder: Decoder, plan: Plan, records: Iterator[RecordBatch]
+) -> BufferedTask:
+    return rebuild_task(ranges, records, decoder, cause=plan.cause)
 
 
 def seek_to_places(

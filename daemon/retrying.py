@@ -15,6 +15,7 @@ from teacherd.daemon.durable import write_file
 from teacherd.daemon.entries import Plan, Retry
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.recovery import planned_range
 
@@ -28,13 +29,21 @@ class Retrying:
         path: File that holds it, made with the first request.
         lineage: As it is now: requests that it has seen carried out are none.
         requests: Reads records, in the thread that owns the source.
+        quarantine: May have those that the stream has deleted.
         rebuild: Makes the planned task of them.
     """
 
     def __init__(
-        self, path: Path, lineage: Lineage, *, requests: ReadRequests, rebuild: Rebuild
+        self,
+        path: Path,
+        lineage: Lineage,
+        *,
+        requests: ReadRequests,
+        quarantine: Quarantine,
+        rebuild: Rebuild,
     ) -> None:
         self._path = path
+        self._quarantine = quarantine
         self._requests = requests
         self._rebuild = rebuild
         # By number, in the order of the requests: the attempt that each wants to follow.
@@ -69,20 +78,20 @@ class Retrying:
             StateError: The disk refused.
         """
         number = next(iter(self._waiting))
+        if number not in lineage.set_aside:
+            self._give_up(number, "set_aside.keep_tasks newer tasks were set aside since")
+            return None
         plan = lineage.set_aside[number].plan
         if self._reading is None:
             ranges = [planned_range(closed).offsets for closed in plan.ranges]
-            self._reading = self._requests.ask(ranges, lambda batches: self._rebuild(plan, batches))
+            self._reading = self._requests.ask(ranges, lambda batches: self._make(plan, batches))
         try:
             with contextlib.suppress(TimeoutError):
                 task = self._reading.result(timeout=timeout_seconds)
                 self._reading = None
                 return task
         except RangeMismatchError as error:
-            structlog.get_logger().error("retry_impossible", task=plan.task, error=str(error))
-            self._reading = None
-            del self._waiting[number]
-            self._save()
+            self._give_up(number, str(error))
         return None
 
     def take(self, lineage: Lineage, learning_rate: float) -> Retry:
@@ -94,6 +103,17 @@ class Retrying:
         number = next(iter(self._waiting))
         del self._waiting[number]
         return retry_of(number, lineage, learning_rate)
+
+    def _make(self, plan: Plan, batches: Iterator[RecordBatch]) -> BufferedTask:
+        return self._quarantine.make_good(
+            plan.task, batches, lambda records: self._rebuild(plan, records)
+        )
+
+    def _give_up(self, number: int, error: str) -> None:
+        structlog.get_logger().error("retry_impossible", task=number, error=error)
+        self._reading = None
+        del self._waiting[number]
+        self._save()
 
     def _save(self) -> None:
         content = {"waiting": [list(each) for each in self._waiting.items()]}

@@ -127,6 +127,7 @@ KEYS = [
     "gate.drift_excess",
     "gate.probation_tasks",
     "gate.probation_allowance",
+    "set_aside.keep_tasks",
     "checkpoints.interval_seconds",
     "checkpoints.interval_steps",
     "checkpoints.keep",

@@ -1,12 +1,14 @@
 """The fold over entries: what follows from the log, and what is refused to enter it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from teacherd.consumers.record import Partition
 from teacherd.daemon.entries import (
     ClosedRange,
+    Config,
     Entry,
     Open,
     Outcome,
@@ -189,6 +191,20 @@ def test_what_a_failed_probation_put_off_is_due_until_it_or_the_next_is_begun() 
     begun = fold(OPEN, plan(1, 0, 5), put_off, back, retry(1, head=1, cause="probation"))
     assert None is begun.due_retry
     assert None is fold(OPEN, plan(1, 0, 5), put_off, back, plan(2, 5, 9, head=1)).due_retry
+
+
+@pytest.mark.parametrize(("settings", "kept"), [({"set_aside": {"keep_tasks": 2}}, 2), ({}, 4)])
+def test_as_many_tasks_can_be_tried_again_as_the_settings_keep(
+    settings: dict[str, Any], kept: int
+) -> None:
+    """The oldest go; logs that do not say keep all, for they may hold a retry of any."""
+    lineage = fold(OPEN, Config(settings=settings))
+    for task in range(1, 5):
+        lineage.apply(plan(task, task, task + 1))
+        lineage.apply(Outcome(task=task, result="held", rolls_back_to=0))
+
+    assert [1, 2, 3, 4][-kept:] == list(lineage.set_aside)
+    assert 4 == lineage.due_retry
 
 
 @pytest.mark.parametrize(

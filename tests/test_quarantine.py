@@ -2,13 +2,16 @@
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lineages import next_plan, open_state
 
+from teacherd.consumers.buffered_task import PlannedRange
 from teacherd.consumers.record import Partition, Record
 from teacherd.consumers.record_batch import RecordBatch
+from teacherd.consumers.task_rebuilding import RangeMismatchError
 from teacherd.daemon.entries import Open, Outcome, Plan
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.quarantine import Quarantine
@@ -50,6 +53,32 @@ def test_records_lie_there_as_they_came(tmp_path: Path) -> None:
     assert b"\x00key" == base64.b64decode(first["key"])
     assert b"\xff\x00value" == base64.b64decode(first["value"])
     assert (None, "") == (second["key"], second["value"])
+
+
+def test_they_come_back_as_they_were_where_the_stream_has_others(tmp_path: Path) -> None:
+    """Every byte; what is there and does is preferred, and what is damaged is left out."""
+    state, plan = open_lineage(tmp_path / "state")
+    folder = state.quarantine.keep(plan, "nan", iter([RecordBatch.of(RECORDS)]))
+    state.close()
+    planned = PlannedRange(
+        partition=Partition("t", 0), start=3, end=5, count=2, digest="d", rejected=()
+    )
+
+    def take(batches: Iterator[RecordBatch]) -> list[Record]:
+        found = [record for batch in batches for record in batch]
+        if len(found) != planned.count:
+            raise RangeMismatchError(planned, "count", planned.count, len(found))
+        return found
+
+    assert RECORDS == state.quarantine.make_good(1, iter([]), take)
+
+    path = folder / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+
+    assert RECORDS == state.quarantine.make_good(1, iter([RecordBatch.of(RECORDS)]), take)
+    for task in (1, 2):
+        with pytest.raises(RangeMismatchError):
+            state.quarantine.make_good(task, iter([]), take)
 
 
 def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The queue of tasks to be tried again: durable, and never carried out twice."""
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +97,49 @@ def test_a_damaged_queue_is_told_and_is_empty(bench: Bench) -> None:
 
     assert not assembly.learning._retrying.is_waiting
     assert "retries_unreadable" in [each["event"] for each in logs]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_quarantined_task_is_learned_from_its_own_records_once_the_stream_has_none(
+    tmp_path: Path, *, is_restarted: bool
+) -> None:
+    """They are what the plan's digest says, and stay until the task is learned, over a restart."""
+    wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
+    bench = make_bench(tmp_path, learning=wild)
+    bench.append(feature_records(10))
+    assembly = bench.assemble()
+    begin(assembly)
+    turn(assembly, lambda: assembly.learning.is_busy)
+    assembly.close()
+    with sqlite3.connect(tmp_path / "stream.db") as connection:
+        connection.execute("DELETE FROM records")
+        connection.execute("UPDATE log SET deleted_below = 11")
+    connection.close()
+    bench.settings["learning"] = {"epochs": 2}
+    assembly = bench.assemble()
+    ask(assembly, "retry", 1)
+    begin(assembly)
+    if is_restarted:
+        assembly.close()
+        assembly = bench.assemble()
+    turn(assembly, lambda: assembly.learning.is_busy)
+    assembly.close()
+
+    assert [(1, 2), (1, 3)] == retries(bench)
+    assert ["quarantined", "accepted"] == [each.result for each in bench.outcomes()]
+    assert [] == list((tmp_path / "state" / "quarantine").iterdir())
+
+
+def test_a_task_that_is_forgotten_meanwhile_is_tried_no_more(bench: Bench) -> None:
+    """A request for a task that newer ones have pushed out is told; the next one has its turn."""
+    assembly = bench.assemble()
+    lineage = assembly.learning._journal.lineage
+    for number in (2, 3):
+        assembly.learning._retrying.add(number, lineage)
+    del lineage.set_aside[2]  # as when a task is set aside between the request and its turn
+    with capture_logs() as logs:
+        turn(assembly, lambda: (3, 2) not in retries(bench))
+    assembly.close()
+
+    assert [2] == [each["task"] for each in logs if each["event"] == "retry_impossible"]
+    assert (2, 2) not in retries(bench)
