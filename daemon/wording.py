@@ -57,4 +57,5 @@ def share(ratio: float) -> str:
 
 def points(difference: float) -> str:
     """Return a difference of shares in percentage points."""
-    return f"{100 * difference:.1f} points"
+    # Rounded first: what is shown as 0.0 has no sign.
+    return f"{round(100 * difference, 1) + 0.0:.1f} points"

@@ -64,4 +64,5 @@ def test_a_time_has_its_natural_unit(seconds: float, expected: str) -> None:
 
 def test_shares_are_in_percent_and_their_differences_in_points() -> None:
     """5 percent less is not 5 points less."""
+    assert "0.0 points" == points(-0.0004)
     assert ("96.2%", "5.0 points") == (share(0.962), points(0.05))

@@ -12,13 +12,19 @@ export function span(seconds) {
   return `${seconds.toFixed(0)} s`;
 }
 
+// Beside an axis, where there is little room.
+export function shortSpan(seconds) {
+  const [unit, size] = [["d", 86400], ["h", 3600], ["min", 60]].find((each) => seconds >= 2 * each[1]) ?? ["s", 1];
+  return `${Number((seconds / size).toFixed(1))} ${unit}`;
+}
+
 export function percent(share) {
   return share == null ? MISSING : `${(100 * share).toFixed(1)}%`;
 }
 
 export function points(difference) {
   if (difference == null) return MISSING;
-  const text = (100 * difference).toFixed(1);
+  const text = (Number((100 * difference).toFixed(1)) + 0).toFixed(1);
   return `${Number(text) > 0 ? "+" : ""}${text} points`;
 }
 

@@ -3,13 +3,14 @@
 import { element, shape } from "./elements.js";
 
 const HEIGHT = 190;
-const MARGIN = { top: 10, right: 12, bottom: 22, left: 50 };
+const MARGIN = { top: 10, right: 12, bottom: 22, left: 54 };
 const NUM_Y_TICKS = 4;
 const PIXELS_PER_X_TICK = 110;
 
 // series: [{name, kind, points: [[x, y or null], ...], marks}]; kind is the CSS class of its colour.
-// format: {x, y} functions from number to text. isWhole: x has whole numbers only.
-export function linePlot(place, { title, series, format, isWhole = false, includes = [] }) {
+// format: {x, y, axis} functions from number to text; axis, if given, beside the y axis. isWhole: x has
+// whole numbers only. least: the y axis spans at least so much, so that noise does not fill the plot.
+export function linePlot(place, { title, series, format, isWhole = false, includes = [], least = 0 }) {
   const width = Math.max(240, place.clientWidth || 320);
   const filled = series.filter(({ points }) => points.some(([, y]) => y != null));
   const box = element("div", { class: "plot", role: "group", "aria-label": title });
@@ -20,7 +21,10 @@ export function linePlot(place, { title, series, format, isWhole = false, includ
   }
   const all = filled.flatMap(({ points }) => points.filter(([, y]) => y != null));
   const x = scale(all.map(([value]) => value), MARGIN.left, width - MARGIN.right, isWhole);
-  const y = scale([...all.map(([, value]) => value), ...includes], HEIGHT - MARGIN.bottom, MARGIN.top);
+  const heights = [...all.map(([, value]) => value), ...includes];
+  const [lowest, highest] = [Math.min(...heights), Math.max(...heights)];
+  if (highest - lowest < least) heights.push(highest - least);
+  const y = scale(heights, HEIGHT - MARGIN.bottom, MARGIN.top);
   const drawing = shape("svg", {
     viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img",
     "aria-label": `${title}: ${filled.map((each) => lastWords(each, format)).join(", ")}`,
@@ -39,7 +43,7 @@ function scale(values, from, to, isWhole = false) {
   let high = Math.max(...values);
   if (low === high) {
     const room = isWhole ? 1 : Math.abs(low) * 0.1 || 1;
-    [low, high] = [low - (isWhole ? 0 : room), high + room];
+    [low, high] = [low - (isWhole || low === 0 ? 0 : room), high + room];
   } else if (!isWhole && from > to) {
     high += (high - low) * 0.06;
   }
@@ -64,7 +68,8 @@ function axes(x, y, width, format, isWhole) {
   for (const value of ticks(y, NUM_Y_TICKS, false)) {
     const at = y.at(value);
     drawn.push(shape("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }));
-    drawn.push(shape("text", { x: MARGIN.left - 6, y: at + 4, "text-anchor": "end" }, format.y(value)));
+    const text = (format.axis ?? format.y)(value);
+    drawn.push(shape("text", { x: MARGIN.left - 6, y: at + 4, "text-anchor": "end" }, text));
   }
   const room = (width - MARGIN.left - MARGIN.right) / PIXELS_PER_X_TICK;
   for (const value of xTicks(x, room, isWhole)) {

@@ -1,7 +1,7 @@
 // Which line plots there are, and from which figures.
 
 import { element, show } from "./elements.js";
-import { clock, percent, short, span } from "./format.js";
+import { clock, percent, short, shortSpan, span } from "./format.js";
 import { linePlot } from "./plot.js";
 
 const NUM_SETS = 6;
@@ -22,9 +22,15 @@ function drawAccuracy(history, status) {
     show("accuracy", element("p", { class: "none" }, "No evaluation.sets are configured."));
     return;
   }
-  const columns = place.clientWidth > 640 && names.length > 1 ? 2 : 1;
-  const cell = { clientWidth: place.clientWidth / columns - 10 };
+  const cell = divide(place, names.length);
   place.replaceChildren(...names.map((name) => accuracyPlot(cell, name, base[name], history)));
+}
+
+// As many plots side by side as can be read; returns what one of them has for itself.
+function divide(place, number) {
+  const columns = Math.max(1, Math.min(number, 3, Math.floor(place.clientWidth / 320)));
+  place.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+  return { clientWidth: (place.clientWidth - 14 * (columns - 1)) / columns };
 }
 
 function accuracyPlot(cell, name, base, history) {
@@ -36,6 +42,7 @@ function accuracyPlot(cell, name, base, history) {
   return linePlot(cell, {
     title: name,
     isWhole: true,
+    least: 0.02,
     format: { x: (task) => `task ${task}`, y: percent },
     series: [
       { name: "base", kind: "base", points: [[first === 1 ? 0 : first, base], [last, base]] },
@@ -54,25 +61,32 @@ function drawDrift(history, status) {
     show("drift", element("p", { class: "none" }, "No detector is configured."));
     return;
   }
-  place.replaceChildren(...detectors.flatMap(([name, detector]) => {
-    const alarm = detector.last_alarm_ms == null
-      ? "no alarm so far"
-      : `last alarm by an instance of ${clock(detector.last_alarm_ms)}${detector.alarmed ? ", in the last task" : ""}`;
-    return [
-      linePlot(place, {
-        title: name,
-        format: { x: (task) => `task ${task}`, y: short },
-        isWhole: true,
-        includes: [0],
-        series: [
-          { name: "threshold", kind: "threshold", points: byTask(history, `${name}.threshold`) },
-          { name: "statistic", kind: "teacher", points: byTask(history, name),
-            marks: history.tasks.length <= NUM_MARKED },
-        ],
-      }),
-      element("p", { class: "quiet" }, alarm),
-    ];
-  }));
+  const isSeen = ([name]) => history.tasks.some((each) => each.drift[name] != null);
+  const seen = detectors.filter(isSeen);
+  const silent = detectors.filter((each) => !isSeen(each)).map(([name]) => name);
+  const cell = divide(place, seen.length);
+  place.replaceChildren(...seen.map(([name, detector]) => driftPlot(cell, name, detector, history)));
+  if (silent.length) {
+    place.append(element("p", { class: "none" }, `${silent.join(", ")}: no figures yet, they take some more instances.`));
+  }
+}
+
+function driftPlot(cell, name, detector, history) {
+  const alarm = detector.last_alarm_ms == null
+    ? "no alarm so far"
+    : `last alarm by an instance of ${clock(detector.last_alarm_ms)}${detector.alarmed ? ", in the last task" : ""}`;
+  const plot = linePlot(cell, {
+    title: name,
+    format: { x: (task) => `task ${task}`, y: short },
+    isWhole: true,
+    includes: [0],
+    series: [
+      { name: "threshold", kind: "threshold", points: byTask(history, `${name}.threshold`) },
+      { name: "statistic", kind: "teacher", points: byTask(history, name),
+        marks: history.tasks.length <= NUM_MARKED },
+    ],
+  });
+  return element("div", {}, plot, element("p", { class: "quiet" }, alarm));
 }
 
 function byTask({ tasks }, name) {
@@ -83,7 +97,7 @@ function drawOverTime(id, name, value, history) {
   const place = document.getElementById(id);
   place.replaceChildren(linePlot(place, {
     title: "",
-    format: { x: clock, y: span },
+    format: { x: clock, y: span, axis: shortSpan },
     includes: [0],
     series: [{ name, kind: "teacher", points: samples(history, value) }],
   }));
