@@ -4,12 +4,15 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 _SECONDS = 60.0
+_ROWS_AND_COLUMNS = (60, 120)
+"""What does not fit is cut off, the tasks first."""
 _POLL_SECONDS = 0.05
 
 
@@ -21,9 +24,16 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], directory: Path) -> None:
         self._ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, _ROWS_AND_COLUMNS)
         # Of that terminal's own session, so that Ctrl+C reaches it as it does a person's.
         self._process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, cwd=directory, start_new_session=True
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            cwd=directory,
+            # Whatever starts the tests may have none, or a dumb one, which has no size.
+            env={**os.environ, "TERM": "xterm-256color"},
+            start_new_session=True,
         )
         os.close(theirs)
         self._drawn = b""
