@@ -5,6 +5,7 @@ checkpoint, and `stream.db` where the stream log was asked for. `state/backup.js
 with its sha256 and marks the copy as one: whoever starts from it raises the lineage's epoch.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -22,7 +23,7 @@ from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.stream_log_copy import copy_stream_log
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.checkpoint import CheckpointStore
-from teacherd.daemon.durable import TEMPORARY_PREFIX, write_folder
+from teacherd.daemon.durable import TEMPORARY_PREFIX, is_abandoned, write_folder
 from teacherd.daemon.errors import StateError, UnavailableError, UsageError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_log import Pin, read_prefix
@@ -89,6 +90,7 @@ def make_backup(
             copy_records(stream_log, folder / STREAM_LOG, lineage)
         return _describe(folder, lineage, now)
 
+    _remove_abandoned(out.absolute())
     return write_folder(out, fill, name="backup")
 
 
@@ -230,6 +232,17 @@ def _require_possible(source: Path, out: Path) -> None:
         raise UsageError(f"{out} exists already; name a folder that does not, such as {out}-2")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out.absolute().parent} is no folder; make it, or name another")
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove what backups into the same folder left when they were killed, whatever their names."""
+    for draft in out.parent.glob(f"{TEMPORARY_PREFIX}*-*"):
+        is_ours = (draft / STATE).is_dir() or draft.name.startswith(
+            f"{TEMPORARY_PREFIX}{out.name}-"
+        )
+        with contextlib.suppress(OSError):  # what will not go takes room and harms nothing
+            if is_ours and draft.is_dir() and is_abandoned(draft):
+                shutil.rmtree(draft)
 
 
 def _describe(folder: Path, lineage: Lineage, now: str) -> BackupContent:

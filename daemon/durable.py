@@ -4,6 +4,7 @@ Every write goes temp file, flush, fsync, rename, fsync of the directory. Each p
 crash could tell the difference is a named failpoint, so that a test can kill the process there.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -103,8 +104,10 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
         StateError: The disk refused; nothing has appeared.
     """
     temporary = _temporary(path)
+    lock = None
     try:
         temporary.mkdir(parents=True)
+        lock = _lock(temporary)
         failpoint(f"{name}.made")
         result = fill(temporary)
         failpoint(f"{name}.written")
@@ -120,6 +123,9 @@ def write_folder(path: Path, fill: Callable[[Path], T], *, name: str) -> T:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
     return result
 
 
@@ -148,6 +154,19 @@ def remove_temporaries(directory: Path) -> list[Path]:
     return leftovers
 
 
+def is_abandoned(draft: Path) -> bool:
+    """Tell whether nobody is writing a folder that has not appeared yet: its writer was killed.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    lock = _lock(draft)
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
+
+
 def remove(path: Path) -> None:
     """Remove a file or a whole folder; a file that has gone meanwhile is as good as removed."""
     if path.is_dir() and not path.is_symlink():
@@ -166,6 +185,21 @@ def sync_tree(path: Path) -> None:
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable: a rename is not, until its directory is synced."""
     _sync_path(path)
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold a folder until the descriptor is closed, or the process ends.
+
+    Returns:
+        None if another process holds it, or its file system knows no locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _temporary(path: Path) -> Path:

@@ -1,6 +1,10 @@
 """A backup: taken beside a running daemon, whole, and a lineage that can be gone on with."""
 
+import fcntl
+import multiprocessing
+import os
 import shutil
+import signal
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,6 +19,7 @@ from forked_daemon import ForkedDaemon
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.daemon.backup import BackupContent, copy_records, make_backup, read_backup
 from teacherd.daemon.checkpoint import CheckpointStore
+from teacherd.daemon.durable import failpoints
 from teacherd.daemon.errors import ExitCode, StateError, UnavailableError, UsageError
 from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.models.artifact import verify_artifact, version_folder
@@ -102,6 +107,44 @@ def test_it_holds_what_learning_goes_on_from(learned: ForkedDaemon, tmp_path: Pa
         manifest = verify_artifact(version_folder(state / "public", version))
         assert lineage.versions[version].sha256 == manifest.weights_sha256
     assert learned.outcomes()[-1].sha256 == lineage.versions[8].sha256
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_one(
+    learned: ForkedDaemon, tmp_path: Path
+) -> None:
+    """Under whatever name; not what another one is still writing, and nothing of others."""
+    out = tmp_path / "backups"
+    out.mkdir()
+    for failpoint in ("backup.made", "backup.written"):
+        killed = multiprocessing.get_context("fork").Process(
+            target=back_up_until, args=(tmp_path, "backups/monday", failpoint)
+        )
+        killed.start()
+        killed.join(60)
+        assert -signal.SIGKILL == killed.exitcode
+    (out / ".tmp-of-others-1").mkdir()
+    (out / ".tmp-running-1" / "state").mkdir(parents=True)
+    with (out / ".tmp-file-1").open("w"):
+        pass
+    before = len(list(out.iterdir()))
+    held = os.open(out / ".tmp-running-1", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    back_up(tmp_path, "backups/tuesday")
+    os.close(held)
+
+    assert learned.outcomes()
+    # The second has removed what the first left, as the third what the second did.
+    assert (4, 4) == (before, len(list(out.iterdir())))
+    back_up(tmp_path, "backups/monday")
+    assert [".tmp-file-1", ".tmp-of-others-1", "monday", "tuesday"] == sorted(
+        path.name for path in out.iterdir()
+    )
+
+
+def back_up_until(directory: Path, name: str, failpoint: str) -> None:
+    """Back up, killed at a failpoint."""
+    failpoints.arm(failpoint)
+    back_up(directory, name)
 
 
 def test_it_can_hold_every_version_that_is_there(tmp_path: Path) -> None:
