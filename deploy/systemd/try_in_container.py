@@ -210,8 +210,8 @@ class Trial:
         flag = self._container.root / STATE.removeprefix("/") / "hang"
         restarts = self._restarts()
         flag.touch()
-        self._produce()
         began = time.monotonic()
+        self._produce()
         wait_until(lambda: self._restarts() > restarts, "the watchdog", seconds=180)
         self.figures["seconds_until_watchdog"] = round(time.monotonic() - began, 1)
         flag.unlink()
