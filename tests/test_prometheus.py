@@ -13,9 +13,13 @@ import pytest
 import yaml
 from base_models import digits
 from daemon_process import DaemonProcess
+from kafka_broker import KafkaCluster
+from kafka_daemon import feature_values, kafka_settings
+from kafka_service import KafkaService
 from programs import find_program
 from prometheus_server import HASTE, PrometheusServer, hasten
 from serving_process import ServingProcess
+from stalling_proxy import StallingProxy
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
@@ -155,13 +159,8 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
 
     Variables are filled in as Grafana would; those that need a fault or a receiver are named.
     """
-    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    queries = [
-        target["expr"]
-        for panel in panels
-        for target in panel.get("targets", ())
-        if panel["title"] not in NEED_MORE
-    ]
+    panels = queries_by_panel()
+    queries = [query for title, each in panels.items() if title not in NEED_MORE for query in each]
 
     def empty() -> list[str]:
         return [query for query in queries if not has_numbers(watched.prometheus, filled(query))]
@@ -170,7 +169,15 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
     watched.prometheus.wait_until(lambda: not empty(), otherwise=empty)
 
     assert len(queries) > 50
-    assert NEED_MORE <= {panel["title"] for panel in panels}
+    assert panels.keys() >= NEED_MORE
+
+
+def queries_by_panel() -> dict[str, list[str]]:
+    """Return the queries of each panel of the dashboard, by its title."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return {
+        panel["title"]: [target["expr"] for target in panel.get("targets", ())] for panel in panels
+    }
 
 
 def has_numbers(prometheus: PrometheusServer, query: str) -> bool:
@@ -259,6 +266,61 @@ def learn_for_ever(daemon: DaemonProcess) -> None:
     daemon.config_path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_until(lambda: bool(daemon.events("reloaded")))
+
+
+@pytest.fixture
+def stallable(tmp_path: Path) -> Iterator[tuple[StallingProxy, KafkaService]]:
+    """Give a real broker of which fetches can be made to find nothing."""
+    directory = tmp_path / "brokers"
+    directory.mkdir()
+    with (
+        closing(StallingProxy()) as proxy,
+        closing(KafkaCluster(directory, advertised_port=proxy.port)) as cluster,
+    ):
+        proxy.target_port = cluster.nodes[0].port
+        cluster.start()
+        yield proxy, KafkaService(f"127.0.0.1:{proxy.port}", cluster)
+
+
+def test_a_partition_that_gives_nothing_fires_its_alert(
+    tmp_path: Path,
+    stallable: tuple[StallingProxy, KafkaService],
+    requires_program: Callable[[str, str], Path],
+) -> None:
+    """It is the partition's alert and not the broker's, which answers; it ends with the stall."""
+    program = requires_program("prometheus", INSTALL)
+    proxy, kafka = stallable
+    topic = kafka.create_topic()
+    directory = tmp_path / "stalled"
+    directory.mkdir()
+    stalls_soon = {"stall_seconds": 2.0}
+    settings = kafka_settings(directory, kafka.bootstrap, topic, kafka=stalls_soon)
+    with closing(DaemonProcess(directory, settings)) as daemon:
+        instance = f"127.0.0.1:{daemon.start().port}"
+        with closing(PrometheusServer(program, tmp_path / "prometheus", [instance])) as prometheus:
+            prometheus.wait_until(prometheus.is_ready)
+            kafka.produce(topic, feature_values(10))
+            daemon.wait_for_tasks(1)
+            stalled = f'teacherd_partition_stalled{{topic="{topic}", partition="0"}}'
+            prometheus.wait_until(lambda: prometheus.value(stalled) == 0)
+
+            assert "TeacherdPartitionStalled" not in prometheus.firing(instance)
+
+            proxy.stall()
+            kafka.produce(topic, feature_values(10, seed=1))
+            prometheus.wait_until(lambda: "TeacherdPartitionStalled" in prometheus.firing(instance))
+
+            assert not {"TeacherdSourceUnavailable", "TeacherdDown"} & prometheus.firing(instance)
+            assert 1 == prometheus.value(f'ALERTS{{alertstate="firing", topic="{topic}"}}')
+            assert "stalled" in [each["about"] for each in daemon.status()["problems"]]
+            (query,) = queries_by_panel()["Stalled partitions"]
+            assert has_numbers(prometheus, filled(query))
+
+            proxy.flow()
+            daemon.wait_for_tasks(2)
+            prometheus.wait_until(
+                lambda: "TeacherdPartitionStalled" not in prometheus.firing(instance)
+            )
 
 
 def test_only_spans_of_time_are_hastened() -> None:

@@ -36,11 +36,16 @@ class StallingProxy:
         self._is_stalling = threading.Event()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._connections: list[_Connection] = []
         self._start(self._accept)
 
     def stall(self) -> None:
-        """Let fetches find nothing from now on."""
+        """Let fetches find nothing from now on; those that wait at the broker end first."""
         self._is_stalling.set()
+        for connection in list(self._connections):
+            with connection.changed:
+                while connection.num_open and connection in self._connections:
+                    connection.changed.wait()
 
     def flow(self) -> None:
         """Pass everything on again."""
@@ -66,6 +71,7 @@ class StallingProxy:
                 for each in (client, broker):
                     each.settimeout(_TIMEOUT_SECONDS)
                 connection = _Connection(client, broker)
+                self._connections.append(connection)
                 self._start(self._pass_requests, connection)
                 self._start(self._pass_answers, connection)
 
@@ -73,12 +79,13 @@ class StallingProxy:
         with connection.client, connection.broker, contextlib.suppress(OSError):
             while (request := self._read_frame(connection.client)) is not None:
                 (kind,) = struct.unpack_from(">h", request)
-                if kind == _FETCH and self._is_stalling.is_set():
-                    self._answer_with_nothing(connection, request)
-                    continue
                 with connection.changed:
-                    connection.num_open += 1
-                connection.broker.sendall(_frame(request))
+                    is_passed = kind != _FETCH or not self._is_stalling.is_set()
+                    connection.num_open += is_passed
+                if is_passed:
+                    connection.broker.sendall(_frame(request))
+                else:
+                    self._answer_with_nothing(connection, request)
 
     def _pass_answers(self, connection: _Connection) -> None:
         with connection.client, connection.broker, contextlib.suppress(OSError):
@@ -87,6 +94,9 @@ class StallingProxy:
                 with connection.changed:
                     connection.num_open -= 1
                     connection.changed.notify_all()
+        with connection.changed:
+            self._connections.remove(connection)
+            connection.changed.notify_all()
 
     def _answer_with_nothing(self, connection: _Connection, request: bytes) -> None:
         """Say that no partition of the fetch session has anything new."""
