@@ -26,7 +26,9 @@ def make_client(kind: Any, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 (
         refusal = _refusal(inner.last_failure)
         if refusal is not None:
             raise refusal from error
-        raise KafkaTimeoutError(f"{error}; at last: {word(inner.last_failure)}") from error
+        # Its own text begins with its name, and so does that of the one that is made of it.
+        reason = "".join(map(str, error.args))
+        raise KafkaTimeoutError(f"{reason}; at last: {word(inner.last_failure)}") from error
     except BaseException:
         inner.close()
         raise
