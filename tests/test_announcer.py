@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,15 +171,16 @@ def test_a_crash_loses_no_event(forked: ForkedDaemon, hook: FlakyServer, failpoi
 def test_a_receiver_that_hangs_delays_nobody(forked: ForkedDaemon, hook: FlakyServer) -> None:
     """Two tasks are learned and served meanwhile, and the daemon ends in order."""
     release = threading.Event()
+    was_released: list[bool] = []
 
     def hang(_: Asked) -> Answer:
-        release.wait(120)
+        was_released.append(release.wait(300))
         return Answer()
 
     hook.answer = hang
-    began = time.monotonic()
     assert 0 == forked.run_until_tasks(2)
-    release.set()
 
-    assert 1 == len(hook.asked)
-    assert time.monotonic() - began < 100
+    assert hook.asked
+    assert [] == was_released
+
+    release.set()
