@@ -200,6 +200,8 @@ class Learning:
         if cause is None and self._look.finds_drift():
             cause = "drift"
         if cause is not None and not self._stop.is_set():
+            # The wait was longer than a reload takes, and what is planned now is "the next task".
+            self._take_reconfigurations()
             age_seconds = self._buffer.oldest_age_seconds
             task = self._buffer.cut(cause)
             self._begin(self._plan(task), task, age_seconds=age_seconds)

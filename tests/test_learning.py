@@ -10,6 +10,7 @@ import pytest
 import torch
 from assemblies import NUM_FEATURES, Bench, bad_record, feature_records, make_bench
 
+from teacherd.consumers.buffered_task import Cause
 from teacherd.consumers.record import Partition
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.checkpoint import CheckpointConfig
@@ -115,6 +116,25 @@ def test_a_loss_that_is_not_finite_costs_the_task_and_nothing_else(start: Start)
 
     assert ["quarantined", "accepted"] == [outcome.result for outcome in bench.outcomes()]
     assert [0, 0] == [plan.head for plan in bench.plans()]
+
+
+def test_settings_that_come_while_a_task_is_waited_for_are_its_own(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was told that the configuration is reloaded sees it in the very next plan."""
+    bench, assembly = start(10)
+    assembly.intake.tick()
+    changed = parse(Config, {**bench.settings, "learning": {"epochs": 2}}, origin="test")
+    wait = assembly.learning._buffer.wait_for_cut
+
+    def reload_meanwhile(timeout_seconds: float) -> Cause | None:
+        assembly.learning.reconfigure(changed.deciding, CheckpointConfig())
+        return wait(timeout_seconds)
+
+    monkeypatch.setattr(assembly.learning._buffer, "wait_for_cut", reload_meanwhile)
+    learn_task(assembly)
+
+    assert [2] == [plan.epochs for plan in bench.plans()]
 
 
 def test_a_task_that_was_too_fast_is_learned_more_slowly(start: Start) -> None:
