@@ -69,7 +69,9 @@ class _WatchedClient:
             self._client.close()
 
     def _note(self, error: Exception) -> None:
-        self.last_failure = error
+        # The attempt that the client's deadline cuts off says less than a refusal before it.
+        if _refusal(self.last_failure) is None:
+            self.last_failure = error
 
 
 def _hear_last_words(connection: Any) -> None:  # noqa: ANN401 (as above)

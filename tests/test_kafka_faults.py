@@ -260,7 +260,7 @@ def test_a_daemon_whose_password_is_refused_is_not_started_again(
         "sasl_mechanism": "PLAIN",
         "sasl_username": USER,
         "sasl_password": "wrong",
-        "extra": {"bootstrap_timeout_ms": 2000},
+        "extra": {"bootstrap_timeout_ms": 3000},
     }
     daemon = open_daemon(kafka.cluster.sasl_bootstrap, topic, kafka=security)
     daemon.start()

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-_SECONDS = 60.0
-_ROWS_AND_COLUMNS = (60, 120)
+_SECONDS = 150.0
+_ROWS_AND_COLUMNS = (150, 120)
 """What does not fit is cut off, the tasks first."""
 _POLL_SECONDS = 0.05
 
