@@ -63,7 +63,7 @@ def other_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaService]":
-    """Give a real Kafka that the session's tests share; each makes topics of its own."""
+    """Give a real Kafka that all tests of a run share; each makes topics of its own."""
     from kafka_service import kafka_service  # noqa: PLC0415 - as above
 
     with kafka_service(tmp_path_factory.mktemp("kafka"), os.environ) as service:

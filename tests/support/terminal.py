@@ -31,8 +31,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             cwd=directory,
-            # Whatever starts the tests may have none, or a dumb one, which has no size.
-            env={**os.environ, "TERM": "xterm-256color"},
+            env=_environment(),
             start_new_session=True,
         )
         os.close(theirs)
@@ -71,3 +70,10 @@ class Terminal:
                 self._drawn += drawn
         except OSError:
             return  # the program has ended
+
+
+def _environment() -> dict[str, str]:
+    """Return ours without what would speak of another terminal than the one that is made."""
+    others = {"COLUMNS", "LINES", "TERM"}
+    kept = {name: value for name, value in os.environ.items() if name not in others}
+    return {**kept, "TERM": "xterm-256color"}
