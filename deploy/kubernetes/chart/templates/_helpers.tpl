@@ -49,9 +49,12 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* The user's configuration, over what being in a cluster asks for. */}}
+{{/*
+The user's configuration, over what being in a cluster asks for. Inference pods wait for a daemon
+that is still making its base model: a restart would not make them find a version sooner.
+*/}}
 {{- define "teacherd.config" -}}
-{{- $here := dict "endpoints" (dict "host" "0.0.0.0") "serving" (dict "host" "0.0.0.0" "cache_directory" "/var/lib/teacherd/cache") -}}
+{{- $here := dict "endpoints" (dict "host" "0.0.0.0") "serving" (dict "host" "0.0.0.0" "cache_directory" "/var/lib/teacherd/cache" "start_seconds" 600) -}}
 {{- if and .Values.serve.enabled (eq .Values.serve.source "http") -}}
 {{- $_ := set $here.endpoints "serve_versions" true -}}
 {{- end -}}
