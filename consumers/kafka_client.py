@@ -1,12 +1,18 @@
-"""Makes kafka-python's clients so that one that finds no broker says why."""
+"""Makes kafka-python's clients: one that finds no broker says why, and all read in large pieces."""
 
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakSet
 
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from teacherd.consumers.kafka_errors import REFUSALS, word
+
+_RECEIVE_BYTES = 256 << 10
+"""kafka-python asks its sockets for 4 KiB at a time: each is a system call, and each lets go of the
+interpreter, which a learner in another thread then has first (benchmarks/kafka_intake.py)."""
+_NOTHING_YET = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def make_client(kind: Any, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 (kafka-python has no types)
@@ -32,17 +38,16 @@ def make_client(kind: Any, options: Mapping[str, Any]) -> Any:  # noqa: ANN401 (
     except BaseException:
         inner.close()
         raise
-    inner.leave_alone()
     return client
 
 
 class _WatchedClient:
-    """What a client talks through, seen from where it makes connections until it is let in."""
+    """What a client talks through, seen from where it makes connections."""
 
     def __init__(self, kind: Any) -> None:  # noqa: ANN401 (as above)
         self._kind = kind
         self._client: Any = None
-        self._watched: list[Any] = []
+        self._known: WeakSet[Any] = WeakSet()
         self.last_failure: Exception | None = None
 
     def make(self, **configs: object) -> Any:  # noqa: ANN401 (as above)
@@ -52,17 +57,14 @@ class _WatchedClient:
 
         def get_connection(*args: object, **options: object) -> Any:  # noqa: ANN401 (as above)
             connection = connect(*args, **options)
-            if connection not in self._watched:
-                self._watched.append(connection)
+            if connection not in self._known:
+                self._known.add(connection)
                 connection.init_future.add_errback(self._note)
-                _hear_last_words(connection)
+                _receive_all(connection)
             return connection
 
         manager.get_connection = get_connection
         return self._client
-
-    def leave_alone(self) -> None:
-        del self._client._manager.get_connection  # noqa: SLF001 (as above)
 
     def close(self) -> None:
         if self._client is not None:
@@ -74,8 +76,8 @@ class _WatchedClient:
             self.last_failure = error
 
 
-def _hear_last_words(connection: Any) -> None:  # noqa: ANN401 (as above)
-    """Let a connection take in what came together with its end.
+def _receive_all(connection: Any) -> None:  # noqa: ANN401 (as above)
+    """Let a connection take in all that has come, in large pieces, and its end the next time.
 
     A broker says why it lets nobody in and hangs up at once. kafka-python drops what it has read
     when the end was there as well, and knows only that the connection was lost.
@@ -83,17 +85,25 @@ def _hear_last_words(connection: Any) -> None:  # noqa: ANN401 (as above)
     made = connection.connection_made
 
     def connection_made(transport: Any) -> None:  # noqa: ANN401 (as above)
-        receive = transport._sock_recv  # noqa: SLF001 (as above)
-
-        def receive_all() -> tuple[bytes, Exception | None]:
-            data, error = receive()
-            # The end is there the next time, too.
-            return data, None if data else error
-
-        transport._sock_recv = receive_all  # noqa: SLF001 (as above)
+        transport._sock_recv = lambda: _receive(transport._sock)  # noqa: SLF001 (as above)
         made(transport)
 
     connection.connection_made = connection_made
+
+
+def _receive(socket: Any) -> tuple[bytes, Exception | None]:  # noqa: ANN401 (plain or TLS)
+    pieces: list[bytes] = []
+    try:
+        # Until nothing is left: what TLS has taken off the wire already wakes nobody up.
+        while piece := socket.recv(_RECEIVE_BYTES):
+            pieces.append(piece)
+    except _NOTHING_YET:
+        return b"".join(pieces), None
+    except OSError as error:
+        end: Exception = KafkaConnectionError(error)
+    else:
+        end = KafkaConnectionError("socket disconnected")
+    return b"".join(pieces), None if pieces else end
 
 
 def _refusal(error: BaseException | None) -> Exception | None:
