@@ -1,9 +1,10 @@
 """How fast do records come from a real Kafka, alone and while the learner trains?
 
 Four loops read the same topic of one partition, in turn: bare kafka-python with the options that
-ours has (poll, count), ours up to the buffer (KafkaSource.poll and positions, which is what the
-intake thread does besides decoding), ours up to a task's tensors (decoded, digested, buffered, cut)
-and, where it is installed, bare confluent-kafka (consume, count). Values are .npy arrays of uint8:
+ours has, but nothing else of ours (poll, count), ours up to the buffer (KafkaSource.poll and
+positions, which is what the intake thread does besides decoding), ours up to a task's tensors
+(decoded, digested, buffered, cut) and, where it is installed, bare confluent-kafka (consume,
+count). Values are .npy arrays of uint8:
 3x32x32 (3 KB) and 3x224x224 (150 KB). Then ours up to tensors once more while a learner trains in
 the same process, as it does in the daemon.
 
@@ -12,7 +13,8 @@ the same process, as it does in the daemon.
     SIZE_LOOP_records_per_second          of each loop; LOOP task_training: while it trains
 
 Last, the highest rate that a producer may offer (3 KB) without the lag growing, found by halving:
-each rate is offered for seconds to the loop up to tensors, with the learner training and without.
+each rate is offered for seconds to the loop up to tensors, with the learner training and without,
+in turn, three times. The learner's thread has the niceness that the daemon gives it.
 
     sustained_records_per_second, sustained_training_records_per_second
     sustained_ratio_while_training        of the two
@@ -39,18 +41,19 @@ from offering import SHAPE as OFFERED_SHAPE
 from report import ROOT, Report, parse_arguments, progress
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))  # the broker that the tests start
-from kafka import TopicPartition
-from kafka.consumer.fetcher import Fetcher
+from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import KafkaCluster
 from kafka_service import KafkaService
 
 from teacherd.consumers.decoding import NPY, Decoder, DecodingConfig
 from teacherd.consumers.kafka_config import KafkaConfig
-from teacherd.consumers.kafka_reader import open_consumer
+from teacherd.consumers.kafka_reader import consumer_options
 from teacherd.consumers.kafka_source import KafkaSource
 from teacherd.consumers.producing import build_record, encode_npy
 from teacherd.consumers.record import Partition
 from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
+from teacherd.daemon.config import ProcessConfig
+from teacherd.daemon.niceness import give_way
 from teacherd.models.learner import Learner, LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import SmallCnn
@@ -62,6 +65,7 @@ TASK_INSTANCES = 2000
 NUM_DIFFERENT = 100
 BROKER_SETTINGS = {"log.retention.check.interval.ms": "2000"}
 STREAM_SETTINGS = {"retention.bytes": str(1 << 30), "segment.bytes": str(64 << 20)}
+FIRST_RATE = 8000.0
 LAG_SHARE = 0.05
 """Of what is offered, the lag may grow by in a trial: a fetch or two that are on their way."""
 OFFERED_SHARE = 0.9
@@ -146,9 +150,7 @@ def measure(
 
 def bare_kafka_python(config: KafkaConfig, subject: Subject) -> float:
     """Poll and count."""
-    consumer = open_consumer(config, group_id=None)
-    # Its own way of unpacking, as everybody else has it.
-    consumer._fetcher.PartitionRecords = Fetcher.PartitionRecords  # noqa: SLF001
+    consumer = KafkaConsumer(**consumer_options(config), group_id=None)
     partition = TopicPartition(subject.topic, 0)
     consumer.assign([partition])
     consumer.seek(
@@ -259,6 +261,7 @@ def training(device: torch.device) -> Iterator[None]:
     stop = threading.Event()
 
     def learn() -> None:
+        give_way(ProcessConfig().learning_niceness)
         while not stop.is_set():
             learner.step()
 
@@ -291,19 +294,21 @@ def sustained(
         stdout=subprocess.PIPE,
         text=True,
     )
-    bench = SustainedBench(config, producer, broker, seconds=3.0 if quick else 8.0)
-    steps = 3 if quick else 6
+    bench = SustainedBench(config, producer, broker, seconds=3.0 if quick else 6.0)
+    trials = {"": [], "_training": []}
     try:
-        plain = bench.highest(nullcontext, steps=steps)
-        with_training = bench.highest(lambda: training(device), steps=steps)
+        for _ in range(1 if quick else 3):
+            for name, meanwhile in (("", nullcontext), ("_training", lambda: training(device))):
+                trials[name].append(bench.highest(meanwhile, steps=3 if quick else 5))
     finally:
         producer.stdin.close()
         producer.wait()
-    report.add("sustained_records_per_second", [plain.rate])
-    report.add("sustained_training_records_per_second", [with_training.rate])
-    report.add("sustained_ratio_while_training", [with_training.rate / plain.rate])
-    for name, share in with_training.shares.items():
-        report.add(f"{name}_share", [share])
+    rates = {name: [trial.rate for trial in each] for name, each in trials.items()}
+    for name, samples in rates.items():
+        report.add(f"sustained{name}_records_per_second", samples)
+    report.add_ratio("sustained_ratio_while_training", rates["_training"], rates[""])
+    for name in trials["_training"][0].shares:
+        report.add(f"{name}_share", [trial.shares[name] for trial in trials["_training"]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +344,7 @@ class SustainedBench:
 
     def highest(self, meanwhile: Callable, *, steps: int) -> Trial:
         """Return the trial of the highest rate that is sustained, found by halving."""
-        low, high, best = 0.0, 2000.0, None
+        low, high, best = 0.0, FIRST_RATE, None
         with meanwhile():
             while (trial := self._offer(high)).is_sustained and trial.rate > high * OFFERED_SHARE:
                 low, high, best = high, high * 2, trial

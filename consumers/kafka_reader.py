@@ -24,6 +24,13 @@ _SILENCE_SECONDS = 60.0
 
 def open_consumer(config: KafkaConfig, **options: object) -> Any:  # noqa: ANN401 (kafka-python has no types)
     """Make a consumer that never moves, resets or commits on its own."""
+    consumer = make_client(KafkaConsumer, {**consumer_options(config), **options})
+    unpack_leanly(consumer)
+    return consumer
+
+
+def consumer_options(config: KafkaConfig) -> dict[str, Any]:
+    """Return what every consumer of ours is made with."""
     shared = client_options(config, KafkaConsumer.DEFAULT_CONFIG)
     ours = {
         "auto_offset_reset": "none",
@@ -35,9 +42,7 @@ def open_consumer(config: KafkaConfig, **options: object) -> Any:  # noqa: ANN40
         # A fetch of 1 MiB, the client's own default, is six photographs for each round trip.
         "max_partition_fetch_bytes": 8 << 20,
     }
-    consumer = make_client(KafkaConsumer, {**ours, **shared, **options})
-    unpack_leanly(consumer)
-    return consumer
+    return {**ours, **shared}
 
 
 def read_ranges(

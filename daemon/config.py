@@ -21,6 +21,7 @@ from teacherd.daemon.evaluation_sets import EvaluationConfig
 from teacherd.daemon.gate import GateConfig
 from teacherd.daemon.intake import IntakeConfig
 from teacherd.daemon.logs import LoggingConfig
+from teacherd.daemon.niceness import MAX_NICENESS
 from teacherd.daemon.notifications import NotificationsConfig
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.serving_config import ServingConfig
@@ -48,6 +49,8 @@ class ProcessConfig:
     """auto (CUDA where there is one), cpu, cuda, cuda:1."""
     num_threads: int = 0
     """Threads of a tensor operation on the CPU; 0 takes torch's default. Bits depend on it."""
+    learning_niceness: int = 10
+    """Of the learning thread, added to the process's: intake comes first where cores are short."""
     shutdown_seconds: float = 25.0
     """Deadline of an orderly stop, below the 30 s after which most supervisors kill."""
     seed: int = 0
@@ -57,6 +60,11 @@ class ProcessConfig:
         if self.num_threads < 0:
             raise ValueError(
                 f"num_threads: {self.num_threads}: must not be negative; 0 is torch's default"
+            )
+        if not 0 <= self.learning_niceness <= MAX_NICENESS:
+            raise ValueError(
+                f"learning_niceness: {self.learning_niceness}: must lie in 0 to {MAX_NICENESS};"
+                " take 10, or 0 to give way to nobody"
             )
         if self.shutdown_seconds <= 0:
             raise ValueError(f"shutdown_seconds: {self.shutdown_seconds}: must be above 0; take 25")

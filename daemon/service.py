@@ -25,6 +25,7 @@ from teacherd.daemon.instances_endpoint import InstancesEndpoint
 from teacherd.daemon.interruption import StopRequestedError
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.niceness import give_way
 from teacherd.daemon.notifying import Notifying
 from teacherd.daemon.page_routes import page_routes
 from teacherd.daemon.public_files import PublicFiles
@@ -188,7 +189,7 @@ class Service:
                 return
             self._metrics.reload_successful.set(1)
             self._start_thread("intake", assembly.intake.run)
-            self._start_thread("learning", assembly.learning.run)
+            self._start_thread("learning", lambda: self._learn(assembly))
             self._start_thread("control", assembly.open_control().run)
             for mirroring in assembly.mirrors:
                 self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
@@ -249,6 +250,10 @@ class Service:
         if alive:
             # The lineage log holds everything: what is cut off here is made up for at the start.
             self._log.warning("stopped_at_deadline", threads=alive)
+
+    def _learn(self, assembly: Assembly) -> None:
+        give_way(self._config.process.learning_niceness)
+        assembly.learning.run()
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         def guarded() -> None:

@@ -23,6 +23,7 @@ KEYS = [
     "process.state_directory",
     "process.device",
     "process.num_threads",
+    "process.learning_niceness",
     "process.shutdown_seconds",
     "process.seed",
     "source",
@@ -279,6 +280,7 @@ def test_a_file_that_is_no_configuration_is_told(tmp_path: Path, content: str, t
         ("endpoints.port=70000", "endpoints.port"),
         ("process.shutdown_seconds=0", "process.shutdown_seconds"),
         ("process.num_threads=-1", "process.num_threads"),
+        ("process.learning_niceness=20", "process.learning_niceness"),
         ("logging.level=loud", "logging.level"),
     ],
 )
