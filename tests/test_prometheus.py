@@ -26,13 +26,6 @@ from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 
 INSTALL = "apt-get install -y --no-install-recommends prometheus"
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards" / "teacherd.json"
-NEED_MORE = {
-    "Stalled partitions",
-    "Commits that failed",
-    "Updates of mirrors that failed",
-    "Notifications",
-}
-"""Panels that are empty here: source kafka, a refused commit, a dead mirror, a receiver."""
 TASK_INSTANCES = 40
 NUM_TASKS = 3
 LENIENT = {
@@ -157,10 +150,9 @@ def test_prometheus_has_the_values_of_the_daemon(watched: Watched) -> None:
 def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
     """No panel is empty once the daemon has learned and its teacher has been asked.
 
-    Variables are filled in as Grafana would; those that need a fault or a receiver are named.
+    Variables are filled in as Grafana would.
     """
-    panels = queries_by_panel()
-    queries = [query for title, each in panels.items() if title not in NEED_MORE for query in each]
+    queries = [query for each in queries_by_panel().values() for query in each]
 
     def empty() -> list[str]:
         return [query for query in queries if not has_numbers(watched.prometheus, filled(query))]
@@ -169,7 +161,6 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Watched) -> None:
     watched.prometheus.wait_until(lambda: not empty(), otherwise=empty)
 
     assert len(queries) > 50
-    assert panels.keys() >= NEED_MORE
 
 
 def queries_by_panel() -> dict[str, list[str]]:
@@ -238,7 +229,8 @@ def test_faults_fire_their_alerts(
     prometheus = PrometheusServer(program, tmp_path / "prometheus", [instance])
 
     def fires(name: str) -> Callable[[], bool]:
-        return lambda: name in prometheus.firing(instance)
+        # Hastened two hundred times, an alert may be over before a busy machine looks.
+        return lambda: name in prometheus.fired(instance)
 
     with closing(daemon), closing(prometheus):
         prometheus.wait_until(prometheus.is_ready)
@@ -314,7 +306,7 @@ def test_a_partition_that_gives_nothing_fires_its_alert(
             assert 1 == prometheus.value(f'ALERTS{{alertstate="firing", topic="{topic}"}}')
             assert "stalled" in [each["about"] for each in daemon.status()["problems"]]
             (query,) = queries_by_panel()["Stalled partitions"]
-            assert has_numbers(prometheus, filled(query))
+            assert 1 == prometheus.value(filled(query))
 
             proxy.flow()
             daemon.wait_for_tasks(2)

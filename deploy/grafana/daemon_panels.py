@@ -1,6 +1,6 @@
 """What the Grafana dashboard shows of the daemon: its stream, its learning, its state."""
 
-from dashboard_panel import Panel, Query, increase, of, quantile, rate
+from dashboard_panel import Panel, Query, increase, of, or_zero, quantile, rate
 
 STREAM = (
     Panel(
@@ -50,15 +50,19 @@ SOURCE = (
     Panel(
         title="Stalled partitions",
         says="1: it has records to give and gives none.",
-        queries=[Query(of("teacherd_partition_stalled"), "{{topic}}/{{partition}}")],
+        queries=[
+            Query(or_zero(of("teacherd_partition_stalled"), "topic"), "{{topic}} {{partition}}")
+        ],
         tolerance=1,
-        needs="source: kafka",
     ),
     Panel(
         title="Commits that failed",
         says="Nothing is lost, but lag tools show too much.",
-        queries=[Query(increase("teacherd_commit_failures_total", "error"), "{{error}}")],
-        needs="a broker that refuses a commit",
+        queries=[
+            Query(
+                or_zero(increase("teacherd_commit_failures_total", "error"), "error"), "{{error}}"
+            )
+        ],
     ),
     Panel(
         title="Records lost",

@@ -25,8 +25,6 @@ class Panel:
     tolerance: float | None = None
     """Beyond it the panel is red: the alert's number."""
     is_better_below: bool = True
-    needs: str = ""
-    """What must have happened before it shows anything; nothing for most."""
 
 
 def of(metric: str, labels: str = "") -> str:
@@ -44,6 +42,15 @@ def increase(metric: str, by: str = "") -> str:
     """Return how much a counter grew, summed by instance and perhaps labels."""
     labels = f"instance, {by}" if by else "instance"
     return f"sum by ({labels}) (increase({of(metric)}[$__rate_interval]))"
+
+
+def or_zero(query: str, label: str) -> str:
+    """Return a query that is 0, its label "none", for instances that it knows nothing of.
+
+    What has never happened has no series: its panel would say "No data", as for a dead daemon.
+    """
+    zero = f"0 * max by (instance) ({of('teacherd_build_info')})"
+    return f'{query} or on (instance) label_replace({zero}, "{label}", "none", "", "")'
 
 
 def quantile(share: float, metric: str) -> str:

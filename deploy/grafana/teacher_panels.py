@@ -1,6 +1,6 @@
 """What the dashboard shows of teachers: how good they are, who has them, who serves them."""
 
-from dashboard_panel import Panel, Query, increase, of, quantile, rate
+from dashboard_panel import Panel, Query, increase, of, or_zero, quantile, rate
 
 GLANCE = (
     Panel(
@@ -194,22 +194,20 @@ PUBLICATION = (
         says="By reason.",
         queries=[
             Query(
-                increase("teacherd_mirror_failures_total", "mirror, reason"),
+                or_zero(increase("teacherd_mirror_failures_total", "mirror, reason"), "mirror"),
                 "{{mirror}} {{reason}}",
             )
         ],
-        needs="a mirror that could not be written",
     ),
     Panel(
         title="Notifications",
         says="Told to webhooks and commands, and those that failed.",
         queries=[
             Query(
-                increase("teacherd_notifications_total", "receiver, result"),
+                or_zero(increase("teacherd_notifications_total", "receiver, result"), "receiver"),
                 "{{receiver}} {{result}}",
             )
         ],
-        needs="a receiver in notifications",
     ),
     Panel(
         title="Swaps in inference processes",

@@ -91,6 +91,13 @@ class PrometheusServer:
             if alert["state"] == "firing" and alert["labels"].get("instance") == instance
         }
 
+    def fired(self, instance: str) -> set[str]:
+        """Return the names of the alerts that have fired for a daemon, also if it is over."""
+        firing = f'ALERTS{{alertstate="firing", instance="{instance}"}}'
+        return {
+            series["metric"]["alertname"] for series in self.query(f"last_over_time({firing}[1h])")
+        }
+
     def wait_until(
         self,
         condition: Callable[[], bool],
