@@ -24,6 +24,7 @@ from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.control_socket import ControlSocket
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.device import prepare_device
+from teacherd.daemon.draining import Draining
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.history import History
@@ -69,6 +70,7 @@ class Assembly:
         board: StatusBoard,
         stop: threading.Event,
         history: History | None = None,
+        commands: Commands | None = None,
         on_progress: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -80,6 +82,7 @@ class Assembly:
         self._stop = stop
         self._now = now
         self._monotonic = monotonic
+        self._draining = Draining()
         self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
@@ -89,7 +92,7 @@ class Assembly:
         self.learning: Learning
         self.mirrors: list[Mirroring] = []
         self.announcer: Announcer
-        self.commands = Commands()
+        self.commands = commands or Commands()
         self._control: ControlSocket | None = None
 
     def start(self, lock: StateLock | None = None) -> None:
@@ -191,6 +194,7 @@ class Assembly:
             metrics=self._metrics,
             board=self._board,
             load=self._load,
+            draining=self._draining,
             now=self._now,
             stop=self._stop,
         )
@@ -260,6 +264,7 @@ class Assembly:
             commands=self.commands,
             buffer=buffer,
             load=self._load,
+            draining=self._draining,
             observation=self._observation,
             release=self.intake.release,
             monotonic=self._monotonic,

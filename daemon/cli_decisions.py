@@ -1,4 +1,4 @@
-"""Verbs that decide: promote, rollback, tasks."""
+"""Verbs that decide: promote, rollback, tasks, drain."""
 
 from typing import Annotated
 
@@ -59,6 +59,25 @@ def rollback(
             f"version {answer['version']}, with the weights of {answer['to']}, is served now, by "
             f"{answer['by']}"
         )
+
+
+def drain(
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the daemon learn all that is in the stream, then end; waits until it has."""
+    from teacherd.daemon.commands import Command
+    from teacherd.daemon.deciding_by_hand import carry_out, wait_for_end
+
+    answer = carry_out(read_config(config, assignments), Command("drain", None))
+    say(f"{answer['waiting']} records wait in its buffer; it ends when the stream has no more")
+    wait_for_end(answer["process"])
+    if as_json:
+        print_json(answer)
+    else:
+        say("the daemon has ended; the event `drained` in its log says that nothing was left")
 
 
 @tasks_app.command("list")

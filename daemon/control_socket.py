@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
-from teacherd.daemon.commands import VERBS, Answer, Command, Commands
-from teacherd.daemon.errors import ExitCode, StateError, TeacherdError, TemporaryError, UsageError
+from teacherd.daemon.commands import Answer, Command, Commands, parse_command
+from teacherd.daemon.errors import ExitCode, StateError, TeacherdError, TemporaryError
 
 SOCKET_NAME = "control.sock"
 _POLL_SECONDS = 0.2
@@ -87,7 +87,7 @@ class ControlSocket:
 
     def _answer(self, connection: socket.socket) -> Answer:
         try:
-            command = _parse(_read_line(connection))
+            command = parse_command(_read_line(connection))
             return {"answer": self._wait_for(self._commands.ask(command))}
         except TeacherdError as error:
             return {"error": str(error), "exit_code": int(error.exit_code)}
@@ -148,14 +148,3 @@ def _read_line(connection: socket.socket) -> bytes:
             break
         line += part
     return line
-
-
-def _parse(line: bytes) -> Command:
-    try:
-        request = json.loads(line)
-        verb, number = request["verb"], request["number"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError("the request is no line of JSON with verb and number") from error
-    if verb not in VERBS or not (number is None or type(number) is int):
-        raise UsageError(f"{verb!r} of {number!r} is no command; commands are {', '.join(VERBS)}")
-    return Command(verb, number)

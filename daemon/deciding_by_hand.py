@@ -1,5 +1,6 @@
 """Promote, roll back and retry from the command line: by the running daemon, else on the files."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.publisher import Publisher
 from teacherd.daemon.retrying import retry_of
 from teacherd.daemon.state_directory import StateDirectory
+
+_POLL_SECONDS = 0.2
 
 
 def carry_out(config: Config, command: Command) -> Answer:
@@ -27,7 +30,17 @@ def carry_out(config: Config, command: Command) -> Answer:
     try:
         return {**ask_daemon(directory, command), "by": "the running daemon"}
     except NoDaemonError:
+        if command.verb == "drain":
+            raise UsageError(
+                f"drain: no daemon is running in {directory}: start it, then ask again"
+            ) from None
         return {**_carry_out_offline(config, command), "by": "this command: no daemon is running"}
+
+
+def wait_for_end(process: int) -> None:
+    """Wait until a daemon of this machine has ended, however long it learns."""
+    while _is_running(process):
+        time.sleep(_POLL_SECONDS)
 
 
 def list_tasks(config: Config) -> list[dict[str, Any]]:
@@ -91,6 +104,15 @@ def _retry(config: Config, state: StateDirectory, number: int | None) -> Answer:
         )
     state.journal.record(retry)
     return {"task": number, "after": None}
+
+
+def _is_running(process: int) -> bool:
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    # Behind the name, which may hold anything; a zombie has ended and is not yet noticed.
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _now() -> str:

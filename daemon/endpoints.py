@@ -7,20 +7,24 @@ import errno
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from teacherd.daemon.bearer_token import read_token_file
 from teacherd.daemon.errors import ConfigurationError, Problem, TemporaryError
+from teacherd.daemon.guarded_protocol import guarded_protocol
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.rate_limit import RateLimit
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
 
@@ -59,6 +63,11 @@ class EndpointsConfig:
     """File that holds it, in its first line."""
     max_request_bytes: int = 16 << 20
     """Longest body of a POST; eight are taken at once."""
+    max_requests_per_second: float = 500.0
+    """Answered over all clients, besides /livez, /readyz and /metrics; the others get 429."""
+    admin_token_file: str | None = None
+    """File whose first line who asks for POST /v1/commands must show: promote, rollback, retry.
+    Null takes none over HTTP, only through the socket in the state directory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:  # noqa: PLR2004 (the range of TCP ports)
@@ -73,7 +82,13 @@ class EndpointsConfig:
             raise ValueError(
                 f"max_request_bytes: {self.max_request_bytes}: must be above 0; take 16777216"
             )
+        if self.max_requests_per_second <= 0:
+            raise ValueError(
+                f"max_requests_per_second: {self.max_requests_per_second}: must be above 0; take "
+                "500"
+            )
         self._check_token()
+        self._check_admin_token()
 
     def _check_token(self) -> None:
         if self.token is not None and self.token_file is not None:
@@ -85,6 +100,20 @@ class EndpointsConfig:
             raise ValueError(
                 f"token_file: null: must be set where accept_instances answers beyond loopback, on "
                 f"{self.host}; name a file with a long random token, or bind 127.0.0.1"
+            )
+
+    def _check_admin_token(self) -> None:
+        if self.admin_token_file is None:
+            return
+        if self.certificate_file is None and not _is_loopback(self.host):
+            raise ValueError(
+                f"admin_token_file: {self.admin_token_file}: goes over the network in the clear, "
+                f"to {self.host}; set certificate_file beside it, or bind 127.0.0.1"
+            )
+        if self.admin_token_file == self.token_file:
+            raise ValueError(
+                f"admin_token_file: {self.admin_token_file}: is token_file, too; take another, so "
+                "that who may post may not decide"
             )
 
     @property
@@ -101,17 +130,18 @@ def read_token(config: EndpointsConfig) -> str | None:
     """
     if config.token_file is None:
         return config.token
-    try:
-        lines = Path(config.token_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no text"
-        message = f"{config.token_file}: {reason}; name a file with a long random token"
-        raise ConfigurationError([Problem("endpoints.token_file", message)]) from error
-    token = lines[0].strip() if lines else ""
-    if not token:
-        message = f"{config.token_file}: its first line is empty; put a long random token there"
-        raise ConfigurationError([Problem("endpoints.token_file", message)])
-    return token
+    return read_token_file(config.token_file, key="endpoints.token_file")
+
+
+def read_admin_token(config: EndpointsConfig) -> str | None:
+    """Return what who commands must show, None where nobody may.
+
+    Raises:
+        ConfigurationError: Its file cannot be read, or holds none.
+    """
+    if config.admin_token_file is None:
+        return None
+    return read_token_file(config.admin_token_file, key="endpoints.admin_token_file")
 
 
 def _is_loopback(host: str) -> bool:
@@ -156,6 +186,7 @@ class Endpoints:
             lifespan="off",
             timeout_graceful_shutdown=1,
             limit_concurrency=_MAX_CONNECTIONS,
+            http=guarded_protocol(max_request_bytes=config.max_request_bytes),
             ssl_certfile=config.certificate_file,
             ssl_keyfile=config.key_file,
         )
@@ -187,7 +218,14 @@ class Endpoints:
                 Route("/readyz", self._get_readyz),
                 Route("/status", self._get_status),
                 *self._routes,
-            ]
+            ],
+            middleware=[
+                Middleware(
+                    RateLimit,
+                    per_second=self._config.max_requests_per_second,
+                    monotonic=time.monotonic,
+                )
+            ],
         )
 
     def _get_metrics(self, _: Request) -> Response:

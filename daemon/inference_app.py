@@ -30,6 +30,10 @@ from teacherd.models.artifact import Manifest
 
 _LARGE_BYTES = 2**18
 """Bodies from here on are read and written in another thread, so that health is answered."""
+_BODY_SECONDS = 30.0
+"""A client that sends more slowly must not keep a place for ever."""
+_LARGEST_BODIES = 8
+"""So many of the largest may be held at once, by however many clients: they bound the memory."""
 
 
 class InferenceApp:
@@ -41,6 +45,7 @@ class InferenceApp:
         readiness: Says at each call where the process stands; "ready" answers 200.
         max_request_bytes: Of a body.
         max_request_instances: In one request.
+        body_seconds: How long a body may take.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class InferenceApp:
         max_request_bytes: int,
         max_request_instances: int,
         metrics: ServingMetrics,
+        body_seconds: float = _BODY_SECONDS,
     ) -> None:
         self._model_name = model_name
         self._make_batcher = batcher
@@ -61,6 +67,8 @@ class InferenceApp:
         self._max_request_bytes = max_request_bytes
         self._max_request_instances = max_request_instances
         self._metrics = metrics
+        self._body_seconds = body_seconds
+        self._held_bytes = 0
         self._batcher: Batcher
 
     def build(self) -> Starlette:
@@ -112,7 +120,10 @@ class InferenceApp:
 
     async def _answer(self, request: Request) -> Response:
         manifest = self._require_model(request)
-        body = await self._read_body(request)
+        async with self._body(request) as body:
+            return await self._answer_to(request, body, manifest)
+
+    async def _answer_to(self, request: Request, body: bytes, manifest: Manifest) -> Response:
         started = time.perf_counter()
         length = request.headers.get(HEADER_LENGTH)
         wanted = await _aside(
@@ -134,7 +145,9 @@ class InferenceApp:
     def _render(self, answer: Answer, wanted: InferenceRequest) -> tuple[bytes, dict[str, str]]:
         return render_answer(answer, wanted, model_name=self._model_name)
 
-    async def _read_body(self, request: Request) -> bytes:
+    @asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body, and count it among those that are held until the block ends."""
         encoding = request.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise ProtocolError(
@@ -142,21 +155,41 @@ class InferenceApp:
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             )
         announced = request.headers.get("content-length", "0")
-        limit = self._max_request_bytes
+        self._check_size(int(announced) if announced.isdecimal() else 0)
         parts: list[bytes] = []
-        size = int(announced) if announced.isdigit() else 0
-        if size <= limit:
-            size = 0
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    break
-                parts.append(part)
+        try:
+            await self._read(request, parts)
+            yield b"".join(parts)
+        finally:
+            self._held_bytes -= sum(map(len, parts))
+
+    async def _read(self, request: Request, parts: list[bytes]) -> None:
+        """Read a body into `parts`, as far as it may come."""
+        size = 0
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                async for part in request.stream():
+                    parts.append(part)
+                    size += len(part)
+                    self._held_bytes += len(part)
+                    self._check_size(size)
+        except TimeoutError as error:
+            raise ProtocolError(
+                f"the request did not come within {self._body_seconds:g} s",
+                HTTPStatus.REQUEST_TIMEOUT,
+            ) from error
+
+    def _check_size(self, size: int) -> None:
+        limit = self._max_request_bytes
         if size > limit:
             raise ProtocolError(
                 f"the request is larger than {limit} bytes", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             )
-        return b"".join(parts)
+        if self._held_bytes > _LARGEST_BODIES * limit:
+            raise ProtocolError(
+                f"requests of {self._held_bytes} bytes are being taken; try again",
+                HTTPStatus.TOO_MANY_REQUESTS,
+            )
 
     def _require_model(self, request: Request) -> Manifest:
         """Return the manifest of the model that the path names.

@@ -5,9 +5,8 @@ for the disk or the brokers.
 """
 
 import asyncio
-import hmac
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -18,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from teacherd.consumers.appender import Appender
 from teacherd.consumers.decoding import DecodingConfig
 from teacherd.consumers.source import SourceError
+from teacherd.daemon.bearer_token import BearerToken
 from teacherd.daemon.errors import Problem, TeacherdError
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.posted_instances import RefusedPostError, read_posted
@@ -42,22 +42,25 @@ class InstancesEndpoint:
             failure.
         token: What a client must show; None lets everyone in who reaches the address.
         limits: Of records; what the decoder would refuse by its size is refused at once.
+        body_seconds: How long a body may take.
     """
 
     def __init__(
         self,
         *,
         open_appender: Callable[[], Appender],
-        token: str | None,
+        token: BearerToken | None,
         max_request_bytes: int,
         limits: DecodingConfig,
         metrics: Metrics,
+        body_seconds: float = _BODY_SECONDS,
     ) -> None:
         self._open_appender = open_appender
         self._token = token
         self._max_request_bytes = max_request_bytes
         self._limits = limits
         self._metrics = metrics
+        self._body_seconds = body_seconds
         self._num_requests = 0
         self._appender: Appender | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="appending")
@@ -66,10 +69,11 @@ class InstancesEndpoint:
         """Return its one route."""
         return [Route(PATH, self._post, methods=["POST"])]
 
-    def close(self) -> None:
-        """Let what is being appended become durable, then end."""
-        self._thread.submit(self._close_appender)
-        self._thread.shutdown()
+    def close(self) -> Future[None]:
+        """End behind what is being appended; what is returned is done when that is durable."""
+        ended = self._thread.submit(self._close_appender)
+        self._thread.shutdown(wait=False)
+        return ended
 
     async def _post(self, request: Request) -> JSONResponse:
         answer = self._refuse_stranger(request)
@@ -90,25 +94,18 @@ class InstancesEndpoint:
                 # A page in somebody's browser can reach a loopback address too.
                 return _refused(HTTPStatus.FORBIDDEN, "origin", "browsers need endpoints.token")
             return None
-        shown = request.headers.get("authorization", "").encode()
-        if hmac.compare_digest(shown, f"Bearer {self._token}".encode()):
-            return None
-        answer = _refused(
-            HTTPStatus.UNAUTHORIZED, "authorization", "must be `Bearer` and endpoints.token"
-        )
-        answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer
+        return None if self._token.is_shown(request) else self._token.refusal("endpoints.token")
 
     async def _take(self, request: Request) -> JSONResponse:
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(self._body_seconds):
                 body = await self._body(request)
         except _TooLargeError:
             rule = f"must have at most endpoints.max_request_bytes, {self._max_request_bytes}"
             message = f"{rule}; send fewer instances at a time"
             return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", message)
         except TimeoutError:
-            message = f"must come within {_BODY_SECONDS:g} s; send fewer instances at a time"
+            message = f"must come within {self._body_seconds:g} s; send fewer instances at a time"
             return _refused(HTTPStatus.REQUEST_TIMEOUT, "body", message)
         except ClientDisconnect:
             return _refused(HTTPStatus.BAD_REQUEST, "body", "ended early; send it again")

@@ -23,6 +23,7 @@ from teacherd.consumers.source import (
     SourceError,
 )
 from teacherd.consumers.task_buffer import TaskBuffer
+from teacherd.daemon.draining import Draining
 from teacherd.daemon.durable import failpoint
 from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
@@ -86,6 +87,7 @@ class Intake:
 
     Args:
         on_lost: What to do when records are gone: end, or go on behind them.
+        draining: Told when the end of the stream was reached, if that is asked for.
         now: Wall clock, seconds since the epoch.
         stop: Set when the process is to end; also cuts every pause short.
     """
@@ -102,6 +104,7 @@ class Intake:
         metrics: Metrics,
         board: StatusBoard,
         load: Load,
+        draining: Draining,
         now: Callable[[], float],
         stop: threading.Event,
     ) -> None:
@@ -117,6 +120,7 @@ class Intake:
         self._metrics = metrics
         self._board = board
         self._load = load
+        self._draining = draining
         self._now = now
         self._stop = stop
         self._shown: set[Partition] = set()
@@ -176,6 +180,10 @@ class Intake:
         self._forward_releases()
         self.requests.serve(self._source)
         self._observe_lag()
+        if self._draining.is_at_end:
+            self._source.pause()
+            self._stop.wait(_POLL_TIMEOUT_SECONDS)
+            return
         is_full = self._buffer.is_full
         self._metrics.intake_paused.set(is_full)
         if is_full:
@@ -192,6 +200,12 @@ class Intake:
         if batch is not None:
             self._take(batch)
         self._is_in_step = True
+        if batch is None and self._draining.is_asked and not self._has_lag():
+            self._draining.reach_end()
+
+    def _has_lag(self) -> bool:
+        """Whether there is something to read: a source that is slow may also give nothing."""
+        return any(lag.records for lag in self._source.lag().values())
 
     def _take(self, batch: RecordBatch) -> None:
         decoded = self._decoder.decode_batch(batch)

@@ -5,6 +5,7 @@ checkpoint, `current`, release. Each is durable before the next, so that a crash
 mended from the log.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -18,9 +19,10 @@ from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import CheckpointConfig, CheckpointStore
 from teacherd.daemon.checkpointing import Checkpointing
-from teacherd.daemon.commands import Commands
+from teacherd.daemon.commands import Answer, Commands
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
+from teacherd.daemon.draining import Draining
 from teacherd.daemon.entries import Outcome, Plan, Publish, Retry
 from teacherd.daemon.interventions import Interventions
 from teacherd.daemon.journal import Journal
@@ -71,6 +73,7 @@ class Learning:
         quarantining: Where a task goes that cannot be learned.
         retrying: Tasks that a person wants to be tried again.
         commands: What a person asks for, taken between two steps.
+        draining: Asked for by one of them.
         release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
@@ -91,6 +94,7 @@ class Learning:
         commands: Commands,
         buffer: TaskBuffer,
         load: Load,
+        draining: Draining,
         observation: Observation,
         release: Release,
         monotonic: Callable[[], float],
@@ -125,6 +129,7 @@ class Learning:
         )
         self._buffer = buffer
         self._load = load
+        self._draining = draining
         self._look = QuickLook(core, buffer=buffer, history=journal.lineage.drift)
         self._observation = observation
         self._release = release
@@ -179,7 +184,7 @@ class Learning:
             if quarantined is not None:
                 self._close(quarantined)
             return not self._stop.is_set()
-        self._commands.obey(self._interventions.handlers)
+        self._commands.obey({**self._interventions.handlers, "drain": self._drain})
         if self._running is None:
             self._take_reconfigurations()
             self._begin_next()
@@ -199,12 +204,24 @@ class Learning:
         cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
         if cause is None and self._look.finds_drift():
             cause = "drift"
+        if cause is None and self._draining.is_at_end:
+            if self._buffer.num_records:
+                cause = "drain"
+            else:
+                self._log.info("drained")
+                self._stop.set()
         if cause is not None and not self._stop.is_set():
             # The wait was longer than a reload takes, and what is planned now is "the next task".
             self._take_reconfigurations()
             age_seconds = self._buffer.oldest_age_seconds
             task = self._buffer.cut(cause)
             self._begin(self._plan(task), task, age_seconds=age_seconds)
+
+    def _drain(self, _: int | None) -> Answer:
+        """Learn what there is, also what would wait for more to come, and then end."""
+        self._draining.ask()
+        self._log.info("draining", waiting=self._buffer.num_records)
+        return {"waiting": self._buffer.num_records, "process": os.getpid()}
 
     def _begin_again(self, task: BufferedTask) -> None:
         """Learn a task that was set aside once more, from the head of now."""

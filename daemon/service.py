@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,8 +18,11 @@ from starlette.routing import BaseRoute
 from teacherd.consumers.source import RecordsLostError, SourceRefusedError
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.assembly import Assembly
+from teacherd.daemon.bearer_token import BearerToken
+from teacherd.daemon.commands import Commands
+from teacherd.daemon.commands_endpoint import CommandsEndpoint
 from teacherd.daemon.config import Config, changed_keys
-from teacherd.daemon.endpoints import Endpoints, read_token
+from teacherd.daemon.endpoints import Endpoints, read_admin_token, read_token
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.instances_endpoint import InstancesEndpoint
@@ -71,8 +75,13 @@ class Service:
         self._reload = threading.Event()
         self._state = "starting"
         self._exit_code = ExitCode.OK
+        self._deadline = 0.0
+        """Of the end, on the monotonic clock, once that has begun."""
+        self._is_posting = False
+        """Whether the end cuts off an append that was asked for by HTTP."""
         self._threads: list[threading.Thread] = []
         self._metrics = Metrics()
+        self._commands = Commands()
         self._board = StatusBoard(monotonic=time.monotonic)
         self._history = History()
         self._view = StatusView(
@@ -102,6 +111,7 @@ class Service:
                     *page_routes(self._history.snapshot),
                     *self._public_routes(),
                     *self._posting_routes(closing_last),
+                    *self._command_routes(),
                 ],
             )
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
@@ -111,7 +121,7 @@ class Service:
                 endpoints.close()
                 self._manager.close()
         self._log.info("stopped", exit_code=int(self._exit_code))
-        if self._has_threads:
+        if self._has_threads or self._is_posting:
             # An interpreter that ends in order takes torch away from under a thread that computes,
             # and aborts; it also waits for the threads of pools, however long they take.
             logging.shutdown()
@@ -131,15 +141,38 @@ class Service:
         config = self._config
         if not config.endpoints.accept_instances:
             return []
+        token = read_token(config.endpoints)
         endpoint = InstancesEndpoint(
             open_appender=lambda: open_appender(config),
-            token=read_token(config.endpoints),
+            token=None if token is None else BearerToken(token),
             max_request_bytes=config.endpoints.max_request_bytes,
             limits=config.decoding,
             metrics=self._metrics,
         )
-        closing_last.callback(endpoint.close)
+        closing_last.callback(self._close_posting, endpoint)
         return endpoint.routes()
+
+    def _command_routes(self) -> list[BaseRoute]:
+        token = read_admin_token(self._config.endpoints)
+        if token is None:
+            return []
+        return CommandsEndpoint(
+            self._commands,
+            token=BearerToken(token),
+            readiness=lambda: self._state,
+            stop=self._stop,
+        ).routes()
+
+    def _close_posting(self, endpoint: InstancesEndpoint) -> None:
+        """Let what clients have posted become durable, until the deadline or a second signal."""
+        ended = endpoint.close()
+        self._deadline = self._deadline or time.monotonic() + self._config.process.shutdown_seconds
+        while self._may_wait and not ended.done():
+            wait([ended], timeout=_JOIN_SECONDS)
+        if not ended.done():
+            # Nobody was answered 200 for it.
+            self._log.warning("stopped_at_deadline", threads=["posting"])
+            self._is_posting = True
 
     def _serve(self, endpoints: Endpoints) -> None:
         lock = self._stand_by() if self._is_standby else None
@@ -178,6 +211,7 @@ class Service:
             metrics=self._metrics,
             board=self._board,
             history=self._history,
+            commands=self._commands,
             on_progress=self._show_progress,
             stop=self._stop,
         )
@@ -237,9 +271,9 @@ class Service:
         self._manager.stopping()
         seconds = self._config.process.shutdown_seconds
         self._log.info("stopping", deadline_seconds=seconds)
-        deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
         for thread in self._threads:
-            while thread.is_alive() and time.monotonic() < deadline and not self._force.is_set():
+            while self._may_wait and thread.is_alive():
                 thread.join(_JOIN_SECONDS)
                 self._manager.give_sign_of_life()
             if thread.name == "learning":
@@ -254,6 +288,11 @@ class Service:
     def _learn(self, assembly: Assembly) -> None:
         give_way(self._config.process.learning_niceness)
         assembly.learning.run()
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether the end has time left."""
+        return time.monotonic() < self._deadline and not self._force.is_set()
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         def guarded() -> None:

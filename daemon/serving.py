@@ -14,6 +14,7 @@ from teacherd.daemon.batcher import Batcher
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.endpoints import bind, load_tls
 from teacherd.daemon.errors import ConfigurationError, ExitCode, Problem, UnavailableError
+from teacherd.daemon.guarded_protocol import guarded_protocol
 from teacherd.daemon.inference_app import InferenceApp
 from teacherd.daemon.option_files import read_option_files
 from teacherd.daemon.serving_config import ServingConfig
@@ -24,6 +25,8 @@ from teacherd.models.hot_teacher import HotTeacher, NoTeacherError
 SECTION = "serving"
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 0.05
+_MAX_CONNECTIONS = 512
+"""Further ones are answered 503: a process may often have no more than 1,024 files open."""
 _KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections, so that none sends on one that closes just then."""
 
@@ -82,6 +85,8 @@ class Serving:
             access_log=False,
             lifespan="on",
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            limit_concurrency=_MAX_CONNECTIONS,
+            http=guarded_protocol(max_request_bytes=config.max_request_bytes),
             timeout_graceful_shutdown=max(1, int(config.shutdown_seconds)),
             ssl_certfile=config.certificate_file,
             ssl_keyfile=config.key_file,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from teacherd.daemon.base_holdout import load_base_holdout
 from teacherd.daemon.config import Config
-from teacherd.daemon.endpoints import read_token
+from teacherd.daemon.endpoints import read_admin_token, read_token
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.mirror import Mirror
@@ -61,6 +61,7 @@ def _version_zero(config: Config) -> Manifest:
 
 def _check_token(config: Config, _: Manifest) -> None:
     read_token(config.endpoints)
+    read_admin_token(config.endpoints)
 
 
 def _check_classes(config: Config, manifest: Manifest) -> None:

@@ -22,6 +22,7 @@ VERBS = {
     "--network --out --seed dataset",
     "validate": "--config --json --set",
     "run": "--config --set --standby",
+    "drain": "--config --json --set",
     "install": "--executable --json --prefix --systemd --user",
     "produce": "--config --data-root --format --json --keys --limit --partition --partitions "
     "--rate --set --shuffle-seed --to dataset",

@@ -154,6 +154,8 @@ KEYS = [
     "endpoints.token",
     "endpoints.token_file",
     "endpoints.max_request_bytes",
+    "endpoints.max_requests_per_second",
+    "endpoints.admin_token_file",
     "serving.root",
     "serving.host",
     "serving.port",

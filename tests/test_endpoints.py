@@ -219,6 +219,11 @@ def test_beyond_loopback_nobody_teaches_without_a_token(host: str) -> None:
         ({"token": "a", "token_file": "b"}, "token: is set beside token_file"),
         ({"token": " "}, "token: '': must not be empty"),
         ({"max_request_bytes": 0}, "max_request_bytes: 0: must be above 0"),
+        ({"max_requests_per_second": 0}, "max_requests_per_second: 0: must be above 0; take 500"),
+        (
+            {"admin_token_file": "a", "token_file": "a"},
+            "admin_token_file: a: is token_file, too; take another",
+        ),
     ],
 )
 def test_a_setting_of_posting_that_cannot_be_is_refused(
@@ -227,6 +232,28 @@ def test_a_setting_of_posting_that_cannot_be_is_refused(
     """Named, with its fix."""
     with pytest.raises(ValueError, match=f"^{rule}"):
         EndpointsConfig(**settings)
+
+
+def test_beyond_loopback_the_admin_token_needs_https() -> None:
+    """Who listens on the way could decide what is served from then on."""
+    with pytest.raises(ValueError, match=r"^admin_token_file: a: .* set certificate_file"):
+        EndpointsConfig(host="192.0.2.1", admin_token_file="a")  # noqa: S106 (a file's name)
+
+    assert EndpointsConfig(admin_token_file="a").admin_token_file  # noqa: S106
+    assert EndpointsConfig(host="192.0.2.1", certificate_file="c", admin_token_file="a")  # noqa: S106
+
+
+def test_too_many_requests_are_told_to_come_again() -> None:
+    """Over all clients together; supervisors are answered all the same."""
+    daemon = Daemon()
+    with daemon.serve(EndpointsConfig(port=0, max_requests_per_second=2)):
+        codes = [daemon.get("/status")[0] for _ in range(12)]
+
+        assert 200 == daemon.get("/livez")[0]
+        assert 200 == daemon.get("/metrics")[0]
+
+    assert 200 == codes[0]
+    assert 429 in codes
 
 
 def test_the_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from teacherd.consumers.source import CommitError, Lag, Retention, SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
+from teacherd.daemon.draining import Draining
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.intake import Intake, IntakeConfig
 from teacherd.daemon.load import Load
@@ -120,6 +121,7 @@ class Setup:
         self.buffer = TaskBuffer(tasks, now=Clock())
         self.waits: list[float] = []
         self.stop = _NoWait(self.waits)
+        self.draining = Draining()
         self.intake = Intake(
             IntakeConfig(poll_records=4, max_backoff_seconds=1.0),
             source=self.source,
@@ -134,6 +136,7 @@ class Setup:
                 now=self.bench.clock,
                 monotonic=self.bench.clock,
             ),
+            draining=self.draining,
             now=self.bench.clock,
             stop=self.stop,
         )

@@ -16,9 +16,12 @@ from base_models import untrained_base
 from daemon_process import DaemonProcess
 from forked_daemon import ForkedDaemon
 
+from teacherd.consumers.decoding import DecodingConfig
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import keys_of, parse
 from teacherd.daemon.errors import ExitCode, StateError
+from teacherd.daemon.instances_endpoint import InstancesEndpoint
+from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.service import RELOADABLE, Service
 from teacherd.daemon.service_manager import ServiceManager
 
@@ -63,6 +66,35 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert service._threads[0].is_alive()
 
     hung.set()
+
+
+def test_an_append_that_hangs_is_cut_off_by_the_deadline(tmp_path: Path) -> None:
+    """A broker that is away for a minute holds up neither the end nor the exit code."""
+    service = make_service(tmp_path)
+    let_go = threading.Event()
+
+    class HangingAppender:
+        def append(self, _: object) -> None:
+            let_go.wait(60)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    endpoint = InstancesEndpoint(
+        open_appender=HangingAppender,
+        token=None,
+        max_request_bytes=1000,
+        limits=DecodingConfig(),
+        metrics=Metrics(),
+    )
+    asking = endpoint._thread.submit(endpoint._append, b"1", "image/png", {"label": "cat"})
+    service._deadline = time.monotonic() + 0.2
+    service._close_posting(endpoint)
+
+    assert service._is_posting
+    assert not asking.done()
+
+    let_go.set()
 
 
 @pytest.mark.slow

@@ -2,18 +2,20 @@
 
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from public_server import serve_root
 from serving_process import ServingProcess
-from signing_keys import make_keys
+from signing_keys import make_certificate, make_keys
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 from versions import publish
@@ -259,6 +261,24 @@ def test_an_orderly_stop_answers_what_was_asked(tmp_path: Path) -> None:
             assert 0 == server.stop()
             assert (1, 3) == asking.result().as_numpy("probabilities").shape
     assert '"event": "stopped"' in server.log
+
+
+def test_it_answers_https(root: Path, tmp_path: Path) -> None:
+    """With the certificate that it was given, and nothing else."""
+    certificate, key = make_certificate(tmp_path)
+    files = {"certificate_file": str(certificate), "key_file": str(key)}
+    trusting = ssl.create_default_context(cafile=certificate)
+    with ServingProcess(tmp_path, root, **files) as server:
+        server.wait_until_ready()
+        url = f"https://{server.address}/v2/health/ready"
+
+        assert 200 == httpx.get(url, verify=trusting, timeout=30).status_code
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(url, timeout=30)
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(url.replace("https", "http"), timeout=30)
+
+        assert 0 == server.stop()
 
 
 def test_it_is_live_and_not_ready_until_a_version_comes(tmp_path: Path) -> None:
