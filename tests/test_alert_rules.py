@@ -98,7 +98,7 @@ def test_every_alert_says_what_to_do() -> None:
     """Who is woken reads the annotation first."""
     for rule in ALERTS:
         assert rule["labels"]["severity"] in {"critical", "warning"}
-        assert {"summary", "description"} == set(rule["annotations"])
+        assert {"summary", "description", "runbook_url"} == set(rule["annotations"])
         assert "$labels.instance" in rule["annotations"]["summary"]
 
 
