@@ -25,9 +25,7 @@ from crash_rig import (
 )
 from kafka_service import KafkaService
 from power_cut import copy_stream
-
-from teacherd.consumers.record import NewRecord
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+from streams import append_records
 
 NUM_TASKS = 5
 NUM_GATED_OUTCOMES = 7
@@ -58,8 +56,8 @@ def prepare(directory: Path, kafka: KafkaService) -> Setting:
     """Make base model and streams, and run daemons that nothing happens to."""
     base = digits_base(directory)
     stream = directory / "stream.db"
-    append(stream, crash_records(NUM_TASKS))
-    append(gated_stream(stream), crash_records(NUM_TASKS, turned=TURNED))
+    append_records(stream, crash_records(NUM_TASKS))
+    append_records(gated_stream(stream), crash_records(NUM_TASKS, turned=TURNED))
     # The first start imports torch for all of them: the second one's duration is that of the rest.
     gated, _, _ = undisturbed(gated_stream(stream), base, NUM_GATED_OUTCOMES, GATED)
     expected, num_failpoints, seconds = undisturbed(stream, base, NUM_TASKS, {})
@@ -73,13 +71,6 @@ def prepare(directory: Path, kafka: KafkaService) -> Setting:
         gated=gated,
         kafka=kafka,
     )
-
-
-def append(path: Path, records: list[NewRecord]) -> None:
-    """Append records to a stream log."""
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    log.append(records)
-    log.close()
 
 
 def gated_stream(stream: Path) -> Path:

@@ -14,6 +14,7 @@ is held out is not learned, durations are taken per learned instance.
 """
 
 import logging
+import sys
 import tempfile
 import threading
 import time
@@ -25,20 +26,19 @@ from typing import Any, Self
 import numpy as np
 import structlog
 import torch
-from report import Report, alternate, parse_arguments, progress
+from report import ROOT, Report, alternate, parse_arguments, progress
 
-from teacherd.consumers.producing import NPY, build_record, encode_npy
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from base_models import digits, digits_base
+from streams import append_digits
+
 from teacherd.daemon.assembly import Assembly
-from teacherd.daemon.base_training import train_base
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
-from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.metrics import Metrics
-from teacherd.daemon.named_datasets import load_digits
-from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.daemon.status_board import StatusBoard
 
 BASE_INSTANCES = 2000
@@ -69,7 +69,10 @@ def main() -> None:
     size = QUICK if arguments.quick else FULL
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         directory = Path(name)
-        write_base(directory)
+        digits_base(directory)
+        # What it must not unlearn.
+        known = digits().take(np.arange(BASE_INSTANCES) % len(digits()))
+        np.savez(directory / "holdout.npz", inputs=known.inputs, labels=known.labels)
         gated, ungated = (
             opened.enter_context(Learner(directory, size, arguments.device, gate=gate))
             for gate in (
@@ -111,7 +114,7 @@ class Learner:
             "learning": HASTE,
         }
         num_tasks = size.warm_up_tasks + size.repetitions + 1
-        append(home / "stream.db", load_digits(), num_tasks * size.instances)
+        append_digits(home / "stream.db", 0, num_tasks * size.instances)
         self.seconds: list[float] = []
         self._parts = Assembly(
             self._config(),
@@ -168,36 +171,6 @@ class Learner:
 
     def _config(self) -> Config:
         return parse(Config, self._settings, origin="benchmark")
-
-
-def write_base(directory: Path) -> None:
-    """Train a small base model, and write what it must not unlearn."""
-    digits = load_digits()
-    train_base(
-        digits.take(np.arange(600)),
-        held_out=digits.take(np.arange(0)),
-        network="small_cnn",
-        arguments={},
-        config=PretrainConfig(epochs=2),
-        seed=0,
-        device=torch.device("cpu"),
-        out=directory / "base",
-        on_epoch=lambda _epoch: None,
-    )
-    places = np.arange(BASE_INSTANCES) % len(digits.labels)
-    np.savez(directory / "holdout.npz", inputs=digits.inputs[places], labels=digits.labels[places])
-
-
-def append(path: Path, digits: Dataset, num_records: int) -> None:
-    """Append digits, over and over."""
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    log.append(
-        build_record(
-            encode_npy(digits.inputs[place]), content_type=NPY, label=int(digits.labels[place])
-        )
-        for place in (number % len(digits.labels) for number in range(num_records))
-    )
-    log.close()
 
 
 if __name__ == "__main__":

@@ -23,23 +23,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-import torch
 import yaml
-from report import Report, parse_arguments, progress
+from report import ROOT, Report, parse_arguments, progress
 
-from teacherd.consumers.producing import NPY, build_record, encode_npy
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from base_models import digits_base
+from streams import append_digits
+
 from teacherd.daemon.backup import make_backup
-from teacherd.daemon.base_training import train_base
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
-from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.entries import ClosedRange, Entry, Open, Outcome, Plan, Publish
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage_log import LineageLog
-from teacherd.daemon.named_datasets import load_digits
-from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.daemon.replaying import replay_versions
 
 FIGURES = ("outer_ratio", "retain", "newest_event_ms", "loss.total", "loss.fused", "loss.dust")
@@ -122,18 +119,7 @@ def entries(num_tasks: int) -> Iterator[Entry]:
 
 def measure_verbs(directory: Path, device: str, num_tasks: int, report: Report) -> None:
     """Have a daemon learn some tasks; replay and back up what it did."""
-    digits = load_digits()
-    train_base(
-        digits.take(np.arange(600)),
-        held_out=digits.take(np.arange(0)),
-        network="small_cnn",
-        arguments={},
-        config=PretrainConfig(epochs=2),
-        seed=0,
-        device=torch.device("cpu"),
-        out=directory / "base",
-        on_epoch=lambda _epoch: None,
-    )
+    digits_base(directory)
     settings = {
         "model": {"base": str(directory / "base")},
         "process": {
@@ -146,7 +132,7 @@ def measure_verbs(directory: Path, device: str, num_tasks: int, report: Report) 
         "endpoints": {"port": 0},
         "logging": {"format": "json"},
     }
-    append(directory / "stream.db", digits, num_tasks * TASK_INSTANCES)
+    append_digits(directory / "stream.db", 0, num_tasks * TASK_INSTANCES)
     config = parse(Config, settings, origin="benchmark")
     learned = learn(directory, settings, num_tasks)
     started = time.perf_counter()
@@ -165,19 +151,6 @@ def measure_verbs(directory: Path, device: str, num_tasks: int, report: Report) 
         on_progress=tell,
     )
     report.add("backup_seconds", [time.perf_counter() - started])
-
-
-def append(path: Path, digits: Dataset, num_records: int) -> None:
-    """Append digits, over and over."""
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    places = [place % len(digits.labels) for place in range(num_records)]
-    log.append(
-        build_record(
-            encode_npy(digits.inputs[place]), content_type=NPY, label=int(digits.labels[place])
-        )
-        for place in places
-    )
-    log.close()
 
 
 def learn(directory: Path, settings: dict[str, Any], num_tasks: int) -> float:

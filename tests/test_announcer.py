@@ -13,8 +13,8 @@ from assemblies import Bench, feature_records, make_bench
 from crash_rig import crash_records, crash_settings
 from flaky_server import Answer, Asked, FlakyServer
 from forked_daemon import ForkedDaemon
+from streams import append_records
 
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Command
 from teacherd.daemon.config import Config
@@ -142,9 +142,7 @@ def forked(tmp_path: Path, digits_base_model: Path, hook: FlakyServer) -> Iterat
     """A real service with records for two tasks, which notifies."""
     settings = crash_settings(tmp_path, digits_base_model)
     settings["notifications"] = {"webhook_url": f"{hook.url}/secret-path"}
-    log = StreamLog(StreamLogConfig(path=settings["stream_log"]["path"]))
-    log.append(crash_records(2))
-    log.close()
+    append_records(settings["stream_log"]["path"], crash_records(2))
     daemon = ForkedDaemon(settings, tmp_path)
     yield daemon
     daemon.close()

@@ -1,6 +1,5 @@
 """Promote, roll back and retry where no daemon runs, and a promote that is killed half way."""
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,12 @@ from command_line import CommandLine, write_settings
 from crash_rig import crash_records, crash_settings
 from forked_daemon import ForkedDaemon
 from lineages import open_state
+from streams import append_records
 
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Command
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
-from teacherd.daemon.control_socket import NoDaemonError, ask_daemon
 from teacherd.daemon.deciding_by_hand import carry_out, list_tasks
 from teacherd.daemon.entries import Outcome, Publish, Retry, Rollback
 from teacherd.daemon.errors import ExitCode, TemporaryError, UsageError
@@ -256,17 +254,11 @@ def test_a_crash_inside_a_promote_leaves_one_story(
     """Entry first, then `current`: the next start makes them agree, and serves just that."""
     settings = crash_settings(tmp_path, digits_base_model)
     settings["publication"] = {"mode": "approval"}
-    log = StreamLog(StreamLogConfig(path=settings["stream_log"]["path"]))
-    log.append(crash_records(2))
-    log.close()
+    append_records(settings["stream_log"]["path"], crash_records(2))
     daemon = ForkedDaemon(settings, tmp_path)
     try:
         assert ExitCode.OK == daemon.run_until_tasks(2)
-        daemon.start(failpoint)
-        daemon.wait_until_started()
-        with pytest.raises((TemporaryError, NoDaemonError)):
-            ask_daemon(tmp_path / "state", Command("promote", 1))
-        assert -signal.SIGKILL == daemon.wait()
+        daemon.die_of(Command("promote", 1), failpoint)
         daemon.start()
         daemon.wait_until_started()
         assert ExitCode.OK == daemon.terminate()

@@ -20,10 +20,10 @@ from events_document import require_sequence
 from kafka_broker import KafkaCluster
 from kafka_daemon import feature_values, kafka_settings
 from kafka_service import KafkaService
+from streams import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import ask_daemon
 from teacherd.daemon.entries import Config
@@ -61,11 +61,9 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 def test_a_stream_is_told_event_by_event(daemon: DaemonProcess, tmp_path: Path) -> None:
     """Each event once and in order, with the fields that its row names; nothing per record."""
-    log = StreamLog(StreamLogConfig(path=str(tmp_path / "stream.db")))
-    log.append(feature_records(TASK_INSTANCES))
-    log.append([build_record(b"junk", content_type=NPY, label="cat")])
-    log.append(feature_records(TASK_INSTANCES, seed=1))
-    log.close()
+    junk = build_record(b"junk", content_type=NPY, label="cat")
+    records = [*feature_records(TASK_INSTANCES), junk, *feature_records(TASK_INSTANCES, seed=1)]
+    append_records(tmp_path / "stream.db", records)
     daemon.start()
     daemon.wait_for_tasks(2)
     daemon.stop()
@@ -121,9 +119,8 @@ def append_task(daemon: DaemonProcess, seed: int, *, shift: int = 0) -> None:
     """Append one task, whose class is the largest of three features, or a wrong one by a shift."""
     inputs = np.random.default_rng(seed).normal(size=(JUDGED_INSTANCES, NUM_FEATURES))
     labels = (inputs[:, :3].argmax(1) + shift) % len(CLASSES)
-    log = StreamLog(StreamLogConfig(path=str(daemon.directory / "stream.db")))
-    log.append(record_of(*each) for each in zip(inputs, labels, strict=True))
-    log.close()
+    records = (record_of(*each) for each in zip(inputs, labels, strict=True))
+    append_records(daemon.directory / "stream.db", records)
 
 
 def record_of(values: npt.NDArray[np.float64], label: int) -> NewRecord:
@@ -224,9 +221,7 @@ def test_a_killed_task_is_told_as_resumed(tmp_path: Path) -> None:
     """The next start says at which step it goes on, and tells no version twice."""
     settings = {"epochs": 400, "consolidation": {"freezing_epochs": 1}}
     daemon = small_daemon(tmp_path, learning=settings, checkpoints={"interval_steps": 20})
-    log = StreamLog(StreamLogConfig(path=str(tmp_path / "stream.db")))
-    log.append(feature_records(TASK_INSTANCES))
-    log.close()
+    append_records(tmp_path / "stream.db", feature_records(TASK_INSTANCES))
     with closing(daemon):
         daemon.start()
         daemon.wait_until(lambda: bool(daemon.events("checkpoint_written")))

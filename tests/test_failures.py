@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from base_models import digits
 from daemon_process import DaemonProcess
+from streams import append_digits
 
-from teacherd.consumers.producing import NPY, build_record, encode_npy
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.errors import ExitCode
 
 
@@ -206,13 +204,7 @@ def test_a_full_disk_ends_it_and_nothing_is_lost(
     try:
         daemon.start()
         (small_disk / "filler").write_bytes(b"x" * (free_bytes(small_disk) - 8_000))
-        data = digits()
-        log = StreamLog(StreamLogConfig(path=str(tmp_path / "stream.db")))
-        log.append(
-            build_record(encode_npy(image), content_type=NPY, label=int(label))
-            for image, label in zip(data.inputs[:20], data.labels[:20], strict=True)
-        )
-        log.close()
+        append_digits(tmp_path / "stream.db", 0, 20)
 
         assert ExitCode.STATE == daemon.wait()
         assert "No space left on device" in daemon.log_text()

@@ -21,8 +21,8 @@ from crash_rig import (
     make_rig,
     uninterrupted,
 )
+from streams import append_records
 
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback
 
 NUM_OUTCOMES = 5
@@ -46,9 +46,7 @@ FAILPOINTS = [
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a stream log whose second task has wrong labels."""
     path = tmp_path_factory.mktemp("stream") / "stream.db"
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    log.append(crash_records(3, turned=TURNED))
-    log.close()
+    append_records(path, crash_records(3, turned=TURNED))
     return path
 
 

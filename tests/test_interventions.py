@@ -1,6 +1,5 @@
 """Promote, rollback, retry and probation in the daemon's parts, turned by hand."""
 
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +8,14 @@ from typing import Any
 import pytest
 import torch
 from assemblies import Bench, feature_records, make_bench
-from base_models import digits
 from crash_rig import crash_settings
 from forked_daemon import ForkedDaemon
+from streams import append_digits
 
-from teacherd.consumers.producing import NPY, build_record, encode_npy
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Answer, Command, Verb
-from teacherd.daemon.control_socket import NoDaemonError, ask_daemon
 from teacherd.daemon.entries import Arrivals, Outcome, Publish, Retry, Rollback
-from teacherd.daemon.errors import ExitCode, TemporaryError, UsageError
+from teacherd.daemon.errors import ExitCode, UsageError
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.models.artifact import load_artifact, version_folder
 from teacherd.models.current_pointer import read_current
@@ -347,16 +343,11 @@ def test_a_crash_inside_a_rollback_leaves_one_story(
     """Either it has not happened, or all of it has: head, current and files agree with the log."""
     settings = crash_settings(tmp_path, digits_base_model)
     settings["tasks"] = {"instances": 10, "min_instances": 1}
-    write_digits(tmp_path / "stream.db", 30)
+    append_digits(tmp_path / "stream.db", 0, 30)
     daemon = ForkedDaemon(settings, tmp_path)
     try:
         assert ExitCode.OK == daemon.run_until_tasks(3)
-        daemon.start(failpoint)
-        daemon.wait_until_started()
-        with pytest.raises((TemporaryError, NoDaemonError)):
-            ask_daemon(tmp_path / "state", Command("rollback", 1))
-
-        assert -signal.SIGKILL == daemon.wait()
+        daemon.die_of(Command("rollback", 1), failpoint)
         found = any(isinstance(each, Rollback) for each in daemon.entries())
         daemon.start()
         daemon.wait_until_started()
@@ -369,16 +360,3 @@ def test_a_crash_inside_a_rollback_leaves_one_story(
     assert has_happened == found
     assert expected == read_current(public).version
     assert expected + 1 == len(list((public / "versions").iterdir()))
-
-
-def write_digits(path: Path, number: int) -> None:
-    """Append digits to a stream log."""
-    data = digits()
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    log.append(
-        build_record(
-            encode_npy(data.inputs[place]), content_type=NPY, label=int(data.labels[place])
-        )
-        for place in range(number)
-    )
-    log.close()

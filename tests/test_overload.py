@@ -11,9 +11,9 @@ from assemblies import feature_records
 from base_models import untrained_base
 from daemon_process import DaemonProcess
 from prometheus_client.parser import text_string_to_metric_families
+from streams import append_records
 
 from teacherd.consumers.record import Partition
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.lineage_log import read_lineage_log
 
@@ -51,9 +51,7 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 def append(directory: Path, count: int) -> None:
     """Append records to the stream log."""
-    log = StreamLog(StreamLogConfig(path=str(directory / "stream.db")))
-    log.append(feature_records(count))
-    log.close()
+    append_records(directory / "stream.db", feature_records(count))
 
 
 def metric(daemon: DaemonProcess, name: str) -> float:

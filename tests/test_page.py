@@ -18,10 +18,8 @@ from base_models import digits
 from chromium import chromium
 from daemon_process import DaemonProcess
 from playwright.sync_api import Browser, Page
+from streams import append_digits
 from terminal import Terminal
-
-from teacherd.consumers.producing import NPY, build_record, encode_npy
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 
 TASK_INSTANCES = 40
 NUM_TASKS = 3
@@ -70,22 +68,9 @@ def daemon(
     }
     with closing(DaemonProcess(directory, settings)) as process:
         process.start()
-        append_digits(process, 0, NUM_TASKS * TASK_INSTANCES)
+        append_digits(directory / "stream.db", 0, NUM_TASKS * TASK_INSTANCES)
         process.wait_for_tasks(NUM_TASKS)
         yield process
-
-
-def append_digits(daemon: DaemonProcess, start: int, end: int) -> None:
-    """Append digits start to end."""
-    data = digits()
-    log = StreamLog(StreamLogConfig(path=str(daemon.directory / "stream.db")))
-    log.append(
-        build_record(
-            encode_npy(data.inputs[place]), content_type=NPY, label=int(data.labels[place])
-        )
-        for place in range(start, end)
-    )
-    log.close()
 
 
 @dataclass(slots=True)

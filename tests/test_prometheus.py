@@ -20,9 +20,7 @@ from programs import find_program
 from prometheus_server import HASTE, PrometheusServer, hasten
 from serving_process import ServingProcess
 from stalling_proxy import StallingProxy
-
-from teacherd.consumers.producing import NPY, build_record, encode_npy
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+from streams import append_digits
 
 INSTALL = "apt-get install -y --no-install-recommends prometheus"
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards" / "teacherd.json"
@@ -70,17 +68,7 @@ def start_daemon(directory: Path, base: Path, **sections: dict[str, Any]) -> Dae
 
 def append(daemon: DaemonProcess, start: int, end: int, *, shift: int = 0) -> None:
     """Append digits start to end, whose labels are wrong by a shift."""
-    data = digits()
-    log = StreamLog(StreamLogConfig(path=str(daemon.directory / "stream.db")))
-    log.append(
-        build_record(
-            encode_npy(data.inputs[place]),
-            content_type=NPY,
-            label=int(data.labels[place] + shift) % 10,
-        )
-        for place in range(start, end)
-    )
-    log.close()
+    append_digits(daemon.directory / "stream.db", start, end, shift=shift)
 
 
 @dataclass(frozen=True, slots=True)

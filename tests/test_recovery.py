@@ -25,8 +25,8 @@ from crash_rig import (
 )
 from disk_faults import FailSync
 from forked_daemon import ForkedDaemon
+from streams import append_records
 
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.errors import ExitCode
 from teacherd.daemon.interruption import StopRequestedError
 
@@ -74,9 +74,7 @@ FAILPOINTS = [
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a stream log that is enough for NUM_TASKS tasks."""
     path = tmp_path_factory.mktemp("stream") / "stream.db"
-    log = StreamLog(StreamLogConfig(path=str(path)))
-    log.append(crash_records(NUM_TASKS))
-    log.close()
+    append_records(path, crash_records(NUM_TASKS))
     return path
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from base_models import NUM_FEATURES, untrained_base
+from streams import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord
-from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
@@ -65,9 +65,7 @@ class Bench:
 
     def append(self, records: list[NewRecord]) -> None:
         """Append to the stream log."""
-        log = StreamLog(StreamLogConfig(path=self.settings["stream_log"]["path"]))
-        log.append(records)
-        log.close()
+        append_records(self.settings["stream_log"]["path"], records)
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes in the lineage log."""

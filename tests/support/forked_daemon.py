@@ -6,13 +6,18 @@ the daemon at every single point at which a crash could matter.
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from teacherd.daemon.commands import Command
+from teacherd.daemon.control_socket import NoDaemonError, ask_daemon
 from teacherd.daemon.entries import Entry, Outcome, Plan, Skip
-from teacherd.daemon.errors import TeacherdError
+from teacherd.daemon.errors import TeacherdError, TemporaryError
 from teacherd.daemon.lineage_log import read_lineage_log
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -109,6 +114,15 @@ class ForkedDaemon:
         """Number of the running process."""
         assert self._process is not None, "not started"
         return self._process.pid or 0
+
+    def die_of(self, command: Command, failpoint: str) -> None:
+        """Run until a command makes the daemon pass a failpoint, which kills it."""
+        self.start(failpoint)
+        self.wait_until_started()
+        with pytest.raises((TemporaryError, NoDaemonError)):
+            ask_daemon(self.lineage_log.parent, command)
+
+        assert -signal.SIGKILL == self.wait()
 
     def wait_until_started(self) -> None:
         """Wait until this run is ready; before that a signal would find no handler."""
