@@ -125,7 +125,8 @@ def _read_headers(
             raise CorruptRecordError("a header has no name")
         name = names.get(encoded)
         if name is None:
-            name = names[encoded] = encoded.decode()
+            # Brokers take any bytes. The client would fail here, and its partition wait for ever.
+            name = names[encoded] = encoded.decode(errors="backslashreplace")
         value, at = _read_bytes(buffer, view, at)
         headers.append((name, value))
     return tuple(headers), at
