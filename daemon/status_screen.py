@@ -147,7 +147,9 @@ def _drift(detectors: Mapping[str, Mapping[str, Any]]) -> list[RenderableType]:
 def _tasks(status: Answer, history: Answer) -> Table:
     sets = list(status.get("learning", {}).get("base_accuracy", {}))[:_NUM_SETS]
     table = _table("task", "closed", "instances", "verdict", "version", *map(printable, sets))
-    table.add_column("reasons", overflow="fold")
+    # A task is a line: folded, the reasons of a few tasks push all else off the screen.
+    table.add_column("reasons", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.expand = True
     for row in reversed(history.get("tasks", ())[-_NUM_TASKS:]):
         closed = datetime.fromisoformat(row["at"]).astimezone(UTC)
         table.add_row(
