@@ -162,7 +162,11 @@ def load_config(
     raw = {} if path is None else _read_yaml(path)
     overlay_environment(raw, environment)
     overlay_assignments(raw, assignments)
-    config = parse(Config, raw, origin=str(path or "configuration"))
+    try:
+        config = parse(Config, raw, origin=str(path or "configuration"))
+    except RecursionError as error:
+        rule = "nested without end: an alias is part of what it stands for; write it out"
+        raise ConfigurationError([Problem("--config", f"{path}: {rule}")]) from error
     return replace(config, kafka=_read_secrets(config.kafka))
 
 
@@ -217,7 +221,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             [Problem("--config", f"{path}: {error.strerror}; {hint}")]
         ) from error
     # ValueError is what a date such as 2026-13-01 raises, or bytes that are no UTF-8.
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError([Problem("--config", f"{path} is no YAML: {error}")]) from error
     if raw is None:
         return {}

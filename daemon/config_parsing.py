@@ -109,7 +109,7 @@ def keys_of(config_type: type, prefix: str = "") -> list[str]:
 def _scalar(text: str, key: str, origin: str) -> object:
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(
             [Problem(key, f"{text!r} is no YAML value; put quotes around it")], origin=origin
         ) from error

@@ -24,6 +24,10 @@ class _Guard(asyncio.Protocol):
     head_seconds = HEAD_SECONDS
     stall_seconds = STALL_SECONDS
 
+    client: tuple[str, int] | None
+    connections: set[Any]
+    """uvicorn's: all that the server holds."""
+    limit_concurrency: int | None
     cycle: Any
     """uvicorn's: the request that came last, None before the first."""
     loop: asyncio.AbstractEventLoop
@@ -35,7 +39,10 @@ class _Guard(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._expect_head()
+        if self._is_one_too_many():
+            self.transport.abort()
+        else:
+            self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         if self._is_answered and self._head_deadline is None:
@@ -64,6 +71,19 @@ class _Guard(asyncio.Protocol):
         super().connection_lost(exc)
         if self._stall_deadline is not None:
             self._stall_deadline.cancel()
+
+    def _is_one_too_many(self) -> bool:
+        """Whether no place is left; one address may have half of them, the rest is for others.
+
+        uvicorn itself counts when a request has come: silent connections would take all the files
+        that the process may have open, and learning needs some.
+        """
+        most = self.limit_concurrency
+        if most is None:
+            return False
+        address = self.client and self.client[0]
+        num_same = sum(bool(each.client) and each.client[0] == address for each in self.connections)
+        return len(self.connections) > most or num_same > max(most // 2, 1)
 
     @property
     def _is_answered(self) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from typing import Any, Never, TypeVar, get_args, get_origin, get_type_hints
@@ -9,10 +10,15 @@ from typing import Any, Never, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 _SHOWN_CHARACTERS = 80
+_MESSAGE_CHARACTERS = 500
+"""A megabyte in the wrong place must not become a megabyte of log."""
 
 
 class StrictJsonError(ValueError):
     """The text is not the JSON that was asked for. The message names the key and its value."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_cut(message, _MESSAGE_CHARACTERS))
 
 
 def parse(kind: type[T], text: bytes) -> T:
@@ -27,7 +33,10 @@ def parse(kind: type[T], text: bytes) -> T:
     """
     try:
         data = json.loads(
-            text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_parse_float,
         )
     except StrictJsonError:
         raise
@@ -100,9 +109,20 @@ def _refuse_constant(name: str) -> Never:
     raise StrictJsonError(f"{name} is no number of JSON")
 
 
+def _parse_float(text: str) -> float:
+    """Refuse what would become infinite: it could be read, and never be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise StrictJsonError(f"{_shown(text)} is too large for a float")
+    return number
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return _cut(repr(value), _SHOWN_CHARACTERS)
+
+
+def _cut(text: str, num_characters: int) -> str:
+    return text if len(text) <= num_characters else f"{text[:num_characters]}..."
 
 
 def _name(kind: Any) -> str:  # noqa: ANN401 - any annotation

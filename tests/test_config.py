@@ -240,6 +240,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     [
         ("- a list", "holds a list"),
         ("a: [", "is no YAML"),
+        ("a: " + "[" * 5000, "is no YAML"),
+        ("model: &all {base: *all}", "nested without end"),
         ("\xff\xfe", "is no YAML"),
         ("a: 2026-13-01", "is no YAML"),
     ],

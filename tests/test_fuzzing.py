@@ -41,7 +41,7 @@ def test_an_input_can_be_made_again() -> None:
     inputs = [mutated(seeds, seed=3, number=number) for number in range(500)]
 
     assert inputs == [mutated(seeds, seed=3, number=number) for number in range(500)]
-    assert len(set(inputs)) > 450
+    assert len(set(inputs)) > 400
 
 
 def test_what_is_not_foreseen_is_found() -> None:

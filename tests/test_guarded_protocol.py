@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from teacherd.daemon.guarded_protocol import HEAD_BYTES, _Guard
 
 MAX_REQUEST_BYTES = 100_000
+MAX_CONNECTIONS = 400
 ANSWER = bytes(32 << 20)
 """More than sockets and transport hold."""
 
@@ -71,6 +72,7 @@ class Server:
             lifespan="off",
             timeout_keep_alive=2,
             timeout_graceful_shutdown=1,
+            limit_concurrency=MAX_CONNECTIONS,
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
@@ -159,16 +161,27 @@ def test_a_second_head_has_its_own_deadline(server: Server) -> None:
 
 
 def test_many_slow_clients_do_not_keep_others_out_for_long(server: Server) -> None:
-    """Two hundred of them, and an ordinary client that is answered all the time."""
-    slow = [server.connect() for _ in range(200)]
-    for connection in slow:
-        connection.sendall(b"POST / HTTP/1.1\r\n")
+    """As many as one address may, and an ordinary client that is answered all the same."""
+    with ExitStack() as opened:
+        for _ in range(MAX_CONNECTIONS // 2 - 1):
+            slow = opened.enter_context(server.connect())
+            slow.sendall(b"POST / HTTP/1.1\r\n")
 
-    assert 200 == httpx.get(server.url(), timeout=10).status_code
-    wait_until(lambda: server.num_connections == 0)
+        assert 200 == httpx.get(server.url(), timeout=10).status_code
+        wait_until(lambda: server.num_connections == 0)
 
-    for connection in slow:
-        connection.close()
+
+def test_one_address_has_half_of_the_places(server: Server) -> None:
+    """What it opens beyond them is closed at once; another address is still let in."""
+    with ExitStack() as opened:
+        silent = [opened.enter_context(server.connect()) for _ in range(MAX_CONNECTIONS)]
+        wait_until(lambda: server.num_connections <= MAX_CONNECTIONS // 2)
+        other = socket.create_connection(server.address, 10, ("127.0.0.2", 0))
+        opened.enter_context(other)
+        other.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert b"200 OK" in other.recv(1 << 16)
+        assert seconds_until_closed(silent[-1]) < 5
 
 
 def test_headers_without_end_are_cut_off(server: Server) -> None:

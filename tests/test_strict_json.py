@@ -135,6 +135,24 @@ def test_long_values_are_cut_in_messages() -> None:
     assert len(str(raised.value)) < 200
 
 
+@pytest.mark.parametrize(
+    "text", [b'{"' + b"k" * 10**6 + b'": 1}', b'{"k": 1, "k": ' + b"1" * 10**6]
+)
+def test_long_keys_and_numbers_are_cut_as_well(text: bytes) -> None:
+    """Whatever the message is made of, also what the standard library says (found by fuzzing)."""
+    with pytest.raises(StrictJsonError) as raised:
+        parse(Outer, text)
+
+    assert len(str(raised.value)) < 600
+
+
+def test_a_number_beyond_floats_is_refused_wherever_it_stands() -> None:
+    """1e999 is infinity to Python; in a verdict of any JSON it could not be written again."""
+    text = encode().replace(b"}", b', "more": [1e999]}', 1)
+    with pytest.raises(StrictJsonError, match="'1e999' is too large for a float"):
+        parse(Outer, text)
+
+
 @given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(), st.lists))
 def test_any_other_json_is_refused_and_never_crashes(value: object) -> None:
     """No JSON value that is not the object passes."""

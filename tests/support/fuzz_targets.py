@@ -44,6 +44,7 @@ MOST_CHARACTERS = 2000
 ROOT = Path(__file__).parents[2]
 LIMITS = DecodingConfig(max_record_bytes=1 << 20, max_pixels=1 << 20, num_threads=1)
 SHAPES = ((3, 32, 32), (1, 8, 8), (5,))
+IMAGES = ("png", "jpeg", "webp")
 DIGITS = tuple("0123456789")
 NETWORK = BackboneConfig(name="mlp", input_shape=(4,), arguments={"width": 4})
 MANIFEST = {
@@ -102,12 +103,13 @@ def _decoders() -> Iterator[Target]:
         ("npy", NPY, tuple(_arrays())),
         ("json", JSON, tuple(_bodies())),
     ):
-        yield Target(name, seeds, _reader(made, content_type))
+        # A network of features refuses an image unread.
+        yield Target(name, seeds, _reader(made[:2] if name in IMAGES else made, content_type))
 
 
 def _reader(made: list[Decoder], content_type: str) -> Callable[[bytes], str]:
     def read(data: bytes) -> str:
-        which = len(data) % len(SHAPES)
+        which = len(data) % len(made)
         record = build_record(data, content_type=content_type, label=LABEL)
         (result,) = made[which].decode_batch(at_offsets([record]))
         return _word(result, SHAPES[which])
