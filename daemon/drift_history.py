@@ -110,6 +110,8 @@ class DriftHistory:
         self.last_alarm_task: dict[str, int] = {}
         """By detector, the last task that alarmed it."""
         self.alarms_of_last_task: tuple[str, ...] = ()
+        self.last_scores: dict[str, tuple[float, float]] = {}
+        """By detector: the newest statistic and its threshold."""
 
     def apply(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
@@ -118,6 +120,10 @@ class DriftHistory:
             return
         self.last_task = max(self.last_task, outcome.task)
         self.alarms_of_last_task = outcome.alarms
+        figures = outcome.figures
+        for name in DETECTORS:
+            if (score := figures.get(f"drift.{name}")) is not None:
+                self.last_scores[name] = score, figures[f"drift.{name}.threshold"]
         for name in outcome.alarms:
             self.last_alarm_task[name] = outcome.task
             self.last_alarm_ms[name] = int(outcome.figures.get("newest_event_ms", 0))

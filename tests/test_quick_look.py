@@ -66,6 +66,7 @@ def state(history: DriftHistory) -> object:
         history.last_alarm_ms,
         history.last_alarm_task,
         history.alarms_of_last_task,
+        history.last_scores,
     )
 
 
@@ -117,10 +118,15 @@ def test_a_restart_goes_on_with_the_same_history(bench: Bench) -> None:
 
     assert state(lived) == state(read.drift)
 
-    bench.metrics.drift_last_alarm.clear()
+    (alarmed,) = bench.outcomes()[-1:]
+    for metric in (bench.metrics.drift_last_alarm, bench.metrics.drift_score):
+        metric.clear()
     again = bench.assemble()
+    status = bench.board.snapshot()["drift"]
 
     assert bench.value("drift_last_alarm_timestamp_seconds", detector="error")
+    assert alarmed.figures["drift.error"] == bench.value("drift_score", detector="error")
+    assert alarmed.figures["drift.error"] == status["error"]["score"]
 
     again.close()
 
