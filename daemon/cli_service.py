@@ -47,11 +47,13 @@ def run(
     import time
 
     from teacherd.daemon.logs import configure_logs
+    from teacherd.daemon.open_files import raise_open_files
     from teacherd.daemon.service import Service
     from teacherd.daemon.service_manager import ServiceManager
 
     # A watchdog ends a hung process by SIGABRT: then the log says where each thread stood.
     faulthandler.enable(_STDERR)
+    raise_open_files()
     settings = read_config(config, assignments)
     configure_logs(settings.logging)
     service = Service(

@@ -24,11 +24,13 @@ def serve(
     from pathlib import Path
 
     from teacherd.daemon.logs import configure_logs
+    from teacherd.daemon.open_files import raise_open_files
     from teacherd.daemon.serving import Serving
     from teacherd.daemon.state_directory import PUBLIC
 
     settings = read_config(config, assignments)
     configure_logs(settings.logging)
+    raise_open_files()
     own = str(Path(settings.process.state_directory) / PUBLIC)
     root = root or settings.serving.root or own
     raise typer.Exit(int(Serving(settings.serving, root=root).run()))
