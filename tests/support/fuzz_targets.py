@@ -8,10 +8,10 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from teacherd.models.weights import (
     serialize_weights,
 )
 
+KEYS_OF_A_PIECE = 4
 MOST_CHARACTERS = 2000
 """Of a message that a person reads."""
 ROOT = Path(__file__).parents[2]
@@ -233,9 +234,13 @@ def _weights() -> Target:
 
 def _config() -> Target:
     whole = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    sections = tuple(
-        yaml.safe_dump({name: section}, sort_keys=False).encode() for name, section in whole.items()
-    )
+    # In pieces, as people write it: most settings are left out, and reading YAML is slow.
+    pieces = [
+        {name: dict(some) if isinstance(section, dict) else section}
+        for name, section in whole.items()
+        for some in batched(section.items() if isinstance(section, dict) else [(name, section)])
+    ]
+    seeds = tuple(yaml.safe_dump(piece, sort_keys=False).encode() for piece in pieces)
     path = Path(tempfile.mkdtemp(prefix="teacherd-fuzz-")) / "config.yaml"
 
     def read(data: bytes) -> str:
@@ -246,7 +251,15 @@ def _config() -> Target:
             return "refused"
         return "read"
 
-    return Target("config", sections, read)
+    return Target("config", seeds, read)
+
+
+def batched(items: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    """Yield so many at once."""
+    waiting = list(items)
+    while waiting:
+        yield waiting[:KEYS_OF_A_PIECE]
+        del waiting[:KEYS_OF_A_PIECE]
 
 
 def _posts() -> tuple[bytes, ...]:
