@@ -67,7 +67,8 @@ def produce(
     from teacherd.daemon.production import Production, produce_dataset
     from teacherd.daemon.source_opening import open_appender
 
-    settings = _with_target(read_config(config, assignments), to, partitions)
+    settings = read_config(config, assignments, may_be_missing=to is not None)
+    settings = _with_target(settings, to, partitions)
     if partition is not None and settings.source != "kafka":
         raise UsageError("--partition: a stream log has only one; leave it out")
     with progress_bar("records") as bar:

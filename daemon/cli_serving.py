@@ -28,7 +28,7 @@ def serve(
     from teacherd.daemon.serving import Serving
     from teacherd.daemon.state_directory import PUBLIC
 
-    settings = read_config(config, assignments)
+    settings = read_config(config, assignments, may_be_missing=root is not None)
     configure_logs(settings.logging)
     raise_open_files()
     own = str(Path(settings.process.state_directory) / PUBLIC)

@@ -40,8 +40,16 @@ DEFAULT_CONFIG = Path("config.yaml")
 _PIPE_COLUMNS = 100_000  # longer than any line: a pipe wants them whole
 
 
-def read_config(path: Path, assignments: Sequence[str] | None) -> "Config":
+def read_config(
+    path: Path, assignments: Sequence[str] | None, *, may_be_missing: bool = False
+) -> "Config":
     """Resolve the configuration as every verb does.
+
+    Args:
+        path: The file.
+        assignments: Flags of the form section.key=value.
+        may_be_missing: Whether the command line says all that the verb must know, so that only a
+            file that is named has to be there.
 
     Raises:
         ConfigurationError: Carries every problem found.
@@ -49,7 +57,12 @@ def read_config(path: Path, assignments: Sequence[str] | None) -> "Config":
     from teacherd.daemon.config import load_config
     from teacherd.daemon.config_parsing import read_environment
 
-    return load_config(path, environment=read_environment(), assignments=assignments or ())
+    is_left_out = may_be_missing and path == DEFAULT_CONFIG and not path.exists()
+    return load_config(
+        None if is_left_out else path,
+        environment=read_environment(),
+        assignments=assignments or (),
+    )
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 (any JSON value)

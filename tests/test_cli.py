@@ -121,6 +121,7 @@ def test_a_wrong_command_line_is_a_usage_error(
         "validate",
         "run",
         "produce digits",
+        "serve",
         "status",
         "versions list",
         "versions show 1",
@@ -132,12 +133,29 @@ def test_a_wrong_command_line_is_a_usage_error(
     ],
 )
 def test_every_verb_that_needs_a_configuration_says_so(teacherd: CommandLine, verb: str) -> None:
-    """Exit 78 with the file that was looked for; no verb makes do without."""
+    """Exit 78 with the file that was looked for."""
     answer = teacherd(*verb.split())
 
     assert 78 == answer.code
     assert "--config: config.yaml: No such file or directory" in answer.err
     assert "" == answer.out
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "serve http://127.0.0.1:1/public --set serving.port=-1",
+        "produce digits --to kafka://127.0.0.1:1/topic --set serving.port=-1",
+    ],
+)
+def test_a_verb_that_is_told_where_needs_no_file(teacherd: CommandLine, verb: str) -> None:
+    """Only the flag is wrong here; a file that is named must be there all the same."""
+    without, named = teacherd(*verb.split()), teacherd(*verb.split(), "--config", "mine.yaml")
+
+    assert (78, 78) == (without.code, named.code)
+    assert "serving.port: -1" in without.err
+    assert "--config" not in without.err
+    assert "--config: mine.yaml: No such file" in named.err
 
 
 @pytest.mark.parametrize(
