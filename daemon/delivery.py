@@ -102,45 +102,67 @@ class Command:
         Raises:
             DeliveryError: It could not be started, failed, or took too long.
         """
-        with tempfile.TemporaryFile() as event:
-            event.write(body)
-            event.seek(0)
-            try:
-                process = subprocess.Popen(  # noqa: S603 - the operator's own, without a shell
-                    self._words,
-                    stdin=event,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise DeliveryError(f"cannot be started: {error.strerror}") from error
-        with process:
-            said, has_ended = _watch(process, is_over)
-            # Not reaped yet, so that nobody else can have got its number.
-            os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
+        try:
+            process = self._start(body)
+        except OSError as error:
+            # No such program, or no room for temporary files: that ends no daemon.
+            raise DeliveryError(f"cannot be started: {error.strerror}") from error
+        said, has_ended = _watch(process, is_over)
+        # Not reaped yet, so that nobody else can have got its number.
+        may_kill = _kill_group(process.pid)
+        if not (has_ended or may_kill):
+            raise DeliveryError(f"took too long, and is not ours to kill{said}")
+        code = process.wait()
         if not has_ended:
             raise DeliveryError(f"took too long and was killed{said}")
         if code:
             raise DeliveryError(f"ended with {code}{said}")
 
+    def _start(self, body: bytes) -> subprocess.Popen[bytes]:
+        """Start it with the event on its standard input.
+
+        Raises:
+            OSError: It cannot be started, or the event cannot be written down for it.
+        """
+        with tempfile.TemporaryFile() as event:
+            event.write(body)
+            event.seek(0)
+            return subprocess.Popen(  # noqa: S603 - the operator's own, without a shell
+                self._words,
+                stdin=event,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+
+
+def _kill_group(leader: int) -> bool:
+    """Kill what is left of a process group; return False where all of it is another user's.
+
+    Such as what sudo has started.
+    """
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except PermissionError:
+        return False
+    return True
+
 
 def _watch(process: subprocess.Popen[bytes], is_over: Callable[[], bool]) -> tuple[str, bool]:
     """Wait for the end; return the end of what it said on stderr, and whether it came."""
     assert process.stderr is not None, "it was asked for"
-    descriptor = process.stderr.fileno()
-    os.set_blocking(descriptor, False)
     said = b""
-    while True:
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        has_ended = os.waitid(os.P_PID, process.pid, flags) is not None
-        is_late = is_over()
-        said = (said + _read(descriptor))[-_TOLD_CHARACTERS:]
-        if has_ended or is_late:
-            words = " ".join(said.decode(errors="replace").split())
-            return (f": {words}" if words else ""), has_ended
-        time.sleep(_POLL_SECONDS)
+    with process.stderr as pipe:
+        os.set_blocking(pipe.fileno(), False)
+        while True:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            has_ended = os.waitid(os.P_PID, process.pid, flags) is not None
+            is_late = is_over()
+            said = (said + _read(pipe.fileno()))[-_TOLD_CHARACTERS:]
+            if has_ended or is_late:
+                words = " ".join(said.decode(errors="replace").split())
+                return (f": {words}" if words else ""), has_ended
+            time.sleep(_POLL_SECONDS)
 
 
 def _read(descriptor: int) -> bytes:

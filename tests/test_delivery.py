@@ -1,6 +1,8 @@
 """One delivery, to a real server and to real programs."""
 
+import errno
 import os
+import signal
 import sys
 import threading
 import time
@@ -107,6 +109,51 @@ def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     """It may be there again at the next attempt."""
     with pytest.raises(DeliveryError, match=r"^cannot be started: No such file"):
         Command([str(tmp_path / "gone")]).send(BODY, never)
+
+
+def test_without_room_for_the_event_it_did_not_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full or missing /tmp is no reason to end the daemon."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+
+    with pytest.raises(DeliveryError, match=r"^cannot be started: No such file"):
+        python("pass").send(BODY, never)
+
+
+def test_a_command_that_runs_as_another_user_is_taken_at_its_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Through sudo, say: the system lets nobody kill what is left of it."""
+    monkeypatch.setattr("os.killpg", refuse)
+    python("pass").send(BODY, never)
+
+    with pytest.raises(DeliveryError, match=r"^ended with 3$"):
+        python("import sys; sys.exit(3)").send(BODY, never)
+
+
+@pytest.mark.usefixtures("recwarn")  # what is left running is warned of
+def test_another_users_command_that_takes_too_long_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the thread would wait for it, and tell nothing more."""
+    groups: list[int] = []
+
+    def refuse_and_note(leader: int, number: int) -> None:
+        groups.append(leader)
+        refuse(leader, number)
+
+    kill = os.killpg
+    monkeypatch.setattr("os.killpg", refuse_and_note)
+
+    with pytest.raises(DeliveryError, match=r"^took too long, and is not ours to kill$"):
+        python("import time; time.sleep(600)").send(BODY, after(0.2))
+    [leader] = groups
+    kill(leader, signal.SIGKILL)
+    os.waitpid(leader, 0)
+
+
+def refuse(_leader: int, _number: int) -> None:
+    """Be the system, asked by one who may not."""
+    raise PermissionError(errno.EPERM, "Operation not permitted")
 
 
 def test_a_command_that_talks_without_end_is_bounded() -> None:
