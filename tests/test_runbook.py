@@ -57,7 +57,7 @@ def test_an_entry_says_all_that_is_needed_at_night(name: str, entry: str) -> Non
         assert re.search(rf"^- \*\*{part}\b[^*]*\*\* ", entry, re.MULTILINE), f"{name}: {part}"
 
 
-@pytest.mark.parametrize("document", ["runbook.md", "operating.md", "observing.md"])
+@pytest.mark.parametrize("document", ["runbook.md", "operating.md", "sizing.md", "observing.md"])
 def test_links_lead_somewhere(document: str) -> None:
     """To files that are there, and to headings in them."""
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
