@@ -18,7 +18,8 @@ class BearerToken:
 
     def is_shown(self, request: Request) -> bool:
         """Whether a request carries it."""
-        shown = request.headers.get("authorization", "").encode()
+        # Headers are bytes, which Starlette reads as Latin-1 whatever they mean.
+        shown = request.headers.get("authorization", "").encode("latin-1")
         return hmac.compare_digest(shown, self._expected)
 
     @staticmethod

@@ -129,7 +129,7 @@ def read_token(config: EndpointsConfig) -> str | None:
         ConfigurationError: Its file cannot be read, or holds none.
     """
     if config.token_file is None:
-        return config.token
+        return config.token and config.token.strip()
     return read_token_file(config.token_file, key="endpoints.token_file")
 
 
