@@ -5,12 +5,15 @@ What is told, and when, is the service's to decide.
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from teacherd.daemon.errors import TemporaryError
 
 _MARGIN = 3.0
 """What is due within a time is sent so many times in it: one that comes late is no death."""
+_MOST_OWED = 8
+"""Messages that wait for a manager that does not listen."""
 
 
 class ServiceManager:
@@ -38,6 +41,8 @@ class ServiceManager:
         self._next_extension = 0.0
         self._has_started = False
         self._status = ""
+        self._owed: deque[str] = deque(maxlen=_MOST_OWED)
+        """What the manager was not told yet, and must be: it goes by it, and we say it once."""
         self._socket = None if address is None else _connect(address)
 
     @classmethod
@@ -56,18 +61,19 @@ class ServiceManager:
     def ready(self) -> None:
         """The start, or the reload, is over."""
         self._has_started = True
-        self._send("READY=1")
+        self._report("READY=1")
 
     def reloading(self) -> None:
         """The configuration is read again, until `ready`."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={int(self._monotonic() * 1e6)}")
+        self._report("RELOADING=1", f"MONOTONIC_USEC={int(self._monotonic() * 1e6)}")
 
     def stopping(self) -> None:
         """The end has begun, whoever asked for it."""
-        self._send("STOPPING=1")
+        self._report("STOPPING=1")
 
     def tell(self, status: str) -> None:
         """Show a line for people, in `systemctl status`; the same line is not sent twice."""
+        self._make_up()
         if status != self._status:
             self._status = status
             self._send(f"STATUS={status}")
@@ -85,6 +91,7 @@ class ServiceManager:
         Nothing is sent before `ready`: the first sign is what would set the watchdog off, and the
         imports of a start are silent for longer than a training step.
         """
+        self._make_up()
         now = self._monotonic()
         if self._watchdog_seconds is None or not self._has_started:
             return
@@ -98,16 +105,28 @@ class ServiceManager:
             self._socket.close()
             self._socket = None
 
-    def _send(self, *assignments: str) -> None:
+    def _report(self, *assignments: str) -> None:
+        """Tell what the manager must know, again later if it does not listen now."""
+        self._owed.append("\n".join(assignments))
+        self._make_up()
+
+    def _make_up(self) -> None:
+        while self._owed and self._send(self._owed[0]):
+            self._owed.popleft()
+
+    def _send(self, message: str) -> bool:
+        """Send a datagram; return whether there is nobody, or it has arrived."""
         if self._socket is None:
-            return
+            return True
         try:
-            self._socket.send("\n".join(assignments).encode())
+            self._socket.send(message.encode())
         except OSError:
             # A manager that is being replaced, or whose queue is full, is told the next time; what
             # it misses is no reason to stop learning. A sign of life is due again at once.
             self._next_sign_of_life = 0.0
             self._status = ""
+            return False
+        return True
 
 
 def _connect(address: str) -> socket.socket:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ class Listener:
                 self.heard += self._socket.recv(4096).decode().split("\n")
         except TimeoutError:
             return self.heard[start:]
+
+    def fill(self) -> None:
+        """Have so much to read that the system takes no more for us."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, suppress(BlockingIOError):
+            other.settimeout(0)
+            while True:
+                other.sendto(b"OTHER=1", self._socket.getsockname())
 
     def close(self) -> None:
         """Be gone, as a manager that is replaced."""
@@ -157,6 +165,28 @@ def test_a_manager_that_went_away_is_no_reason_to_stop(listener: Listener) -> No
     manager.tell("well")
     manager.give_sign_of_life()
 
+    manager.close()
+
+
+def test_a_manager_that_is_busy_is_told_later_that_we_are_ready(listener: Listener) -> None:
+    """Else a start that succeeded would be killed as one that hangs, or a reload never end."""
+    manager = make_manager(Clock())
+    listener.fill()
+    manager.ready()
+    manager.tell("well")
+    manager.give_sign_of_life()
+    listener.take()
+    manager.tell("well")
+
+    assert ["READY=1", "STATUS=well"] == listener.take()
+
+    listener.fill()
+    manager.reloading()
+    manager.ready()
+    listener.take()
+    manager.give_sign_of_life()
+
+    assert ["RELOADING=1", "MONOTONIC_USEC=100000000", "READY=1"] == listener.take()
     manager.close()
 
 
