@@ -25,9 +25,9 @@ class NotifiedPlace:
         self._path = path
         self._lineage = lineage
         known = _read(path)
-        if known is not None and known[0] == lineage:
-            # After a restore the log may end before what was told.
-            self.last = min(known[1], end)
+        # After a restore the log may end before what was told, and is soon as long again.
+        if known is not None and known[0] == lineage and known[1] <= end:
+            self.last = known[1]
         else:
             self.move(end)
 

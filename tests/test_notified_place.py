@@ -24,11 +24,12 @@ def test_a_new_receiver_is_told_nothing_old(tmp_path: Path) -> None:
 
 
 def test_after_a_restore_it_is_not_ahead_of_the_log(tmp_path: Path) -> None:
-    """Else as many decisions as were taken back would go untold."""
+    """Else as many decisions as were taken back would go untold, also by the start after it."""
     path = tmp_path / "place.json"
     NotifiedPlace(path, lineage="a", end=20)
 
     assert 12 == NotifiedPlace(path, lineage="a", end=12).last
+    assert 12 == NotifiedPlace(path, lineage="a", end=15).last
 
 
 def test_another_lineages_place_is_none(tmp_path: Path) -> None:
