@@ -243,8 +243,8 @@ class Observation:
         metrics.teacher_version.set(manifest.version)
         metrics.teacher_age.set_function(lambda: self._age(manifest))
         newest = manifest.metrics.get("newest_event_ms", 0.0) / 1000
-        if newest:
-            metrics.freshness.set_function(lambda: max(0.0, self._now() - newest))
+        # Also where nothing was learned: the function of what was served before would stay.
+        metrics.freshness.set_function(lambda: max(0.0, self._now() - newest) if newest else 0.0)
         self._board.update(
             "teacher",
             version=manifest.version,

@@ -76,6 +76,18 @@ def test_after_a_rollback_the_figures_are_those_of_what_is_served_again(tmp_path
         assert pytest.approx(lost) == bench.value("forgetting_ratio", holdout="noise")
 
 
+def test_after_a_rollback_to_the_base_nothing_learned_is_served(tmp_path: Path) -> None:
+    """The freshness of what was served before would be promised of weights that learned nothing."""
+    bench = make_measured_bench(tmp_path)
+    with learned(bench, 1) as assembly:
+        assert (bench.value("freshness_seconds") or 0) > 0
+
+        ask(assembly, "rollback", 0)
+
+        assert 0 == bench.value("freshness_seconds")
+        assert bench.board.snapshot()["teacher"]["newest_event_ms"] is None
+
+
 def test_a_version_that_waits_for_approval_is_shown_as_head_only(tmp_path: Path) -> None:
     """The served teacher is version 0 still; also after a restart, and until it is promoted."""
     bench = make_measured_bench(tmp_path, publication={"mode": "approval"})
