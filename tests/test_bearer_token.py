@@ -20,7 +20,9 @@ def test_a_token_of_any_letters_is_known_again(token: str) -> None:
     assert BearerToken(token).is_shown(request_with(header))
 
 
-@pytest.mark.parametrize("shown", ["", "Bearer ", "Bearer correct-hors", "Bearer Schl\u00c3\u00bcssel"])
+@pytest.mark.parametrize(
+    "shown", ["", "Bearer ", "Bearer correct-hors", "Bearer Schl\u00c3\u00bcssel"]
+)
 def test_any_other_is_not(shown: str) -> None:
     """Neither a part of it nor bytes that only look like it."""
     header = (b"authorization", shown.encode())
