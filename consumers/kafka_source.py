@@ -219,8 +219,10 @@ class KafkaSource:
 
     def _reopen(self) -> None:
         with source_errors("connecting again"):
+            # The old one first goes when there is a new one: lag and places are asked meanwhile.
+            consumer = self._open()
             self._consumer.close(autocommit=False, timeout_ms=1000)
-            self._consumer = self._open()
+            self._consumer = consumer
             self._group.use(self._consumer)
             self._identity.use(self._consumer)
             self._consumer.assign(theirs(self._partitions))

@@ -21,7 +21,7 @@ from stalling_proxy import StallingProxy
 from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.kafka_source import KafkaSource
 from teacherd.consumers.record import NewRecord, Partition
-from teacherd.consumers.source import SourceRefusedError
+from teacherd.consumers.source import CommitError, SourceError, SourceRefusedError
 from teacherd.daemon.errors import ExitCode
 
 OpenCluster = Callable[..., KafkaCluster]
@@ -187,6 +187,26 @@ def test_connections_that_are_dropped_while_idle_are_made_again(open_cluster: Op
 
         assert list(range(10, 15)) == take(source, 5)
         source.release({partition: 15}, needed_from={})
+    finally:
+        source.close()
+
+
+def test_a_client_that_cannot_be_replaced_yet_goes_on_answering(open_cluster: OpenCluster) -> None:
+    """A batch could not be read, and now the broker is away: all of that may pass."""
+    cluster = open_cluster()
+    topic = KafkaService(cluster.bootstrap, cluster).create_topic()
+    source = open_source(cluster.bootstrap, topic, extra={"bootstrap_timeout_ms": 500})
+    places = {Partition(topic, 0): 0}
+    try:
+        source._is_broken = True
+        cluster.kill()
+        with pytest.raises(SourceError, match="connecting again"):
+            source.seek(places)
+
+        with pytest.raises(SourceError, match="asking for the last stable offsets"):
+            source.lag()
+        with pytest.raises(CommitError):
+            source.release(places, needed_from={})
     finally:
         source.close()
 
