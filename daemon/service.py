@@ -222,9 +222,11 @@ class Service:
                 self._log.info("start_abandoned")
                 return
             self._metrics.reload_successful.set(1)
+            control = assembly.open_control()
+            # From here on nothing fails but in a thread.
             self._start_thread("intake", assembly.intake.run)
             self._start_thread("learning", lambda: self._learn(assembly))
-            self._start_thread("control", assembly.open_control().run)
+            self._start_thread("control", control.run)
             for mirroring in assembly.mirrors:
                 self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
             for notifying in assembly.announcer.receivers:

@@ -68,6 +68,18 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     hung.set()
 
 
+def test_where_no_command_can_come_in_no_thread_is_begun(tmp_path: Path) -> None:
+    """What fails last at a start must not leave a learner behind, which nobody would stop."""
+    config = parse(Config, make_bench(tmp_path, endpoints={"port": 0}).settings, origin="test")
+    (tmp_path / "state" / "control.sock").mkdir(parents=True)
+    manager = ServiceManager(None, watchdog_seconds=None, monotonic=time.monotonic)
+    service = Service(config, reread=lambda: config, manager=manager)
+
+    with pytest.raises(StateError, match=r"control\.sock: cannot be made"):
+        service.run()
+    assert [] == service._threads
+
+
 def test_an_append_that_hangs_is_cut_off_by_the_deadline(tmp_path: Path) -> None:
     """A broker that is away for a minute holds up neither the end nor the exit code."""
     service = make_service(tmp_path)
