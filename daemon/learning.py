@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.buffered_task import BufferedTask, Cause
 from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import CheckpointConfig, CheckpointStore
@@ -194,13 +194,28 @@ class Learning:
 
     def _begin_next(self) -> None:
         """Take up a task that is to be tried again, else cut the next one when it is due."""
-        for lost in self._buffer.take_skips():
-            record_skip(self._journal, lost)
+        self._note_skips()
         if self._retrying.is_waiting:
             again = self._retrying.poll(self._journal.lineage, _CUT_TIMEOUT_SECONDS)
             if again is not None and not self._stop.is_set():
                 self._begin_again(again)
             return
+        cause = self._wait_for_cause()
+        # In that time a gap may have come before what is to be cut.
+        self._note_skips()
+        if cause is not None and not self._stop.is_set():
+            # The wait was longer than a reload takes, and what is planned now is "the next task".
+            self._take_reconfigurations()
+            age_seconds = self._buffer.oldest_age_seconds
+            task = self._buffer.cut(cause)
+            self._begin(self._plan(task), task, age_seconds=age_seconds)
+
+    def _note_skips(self) -> None:
+        for lost in self._buffer.take_skips():
+            record_skip(self._journal, lost)
+
+    def _wait_for_cause(self) -> Cause | None:
+        """Return why a task should be cut now, None if none should be; end when all is drained."""
         cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
         if cause is None and self._look.finds_drift():
             cause = "drift"
@@ -210,12 +225,7 @@ class Learning:
             else:
                 self._log.info("drained")
                 self._stop.set()
-        if cause is not None and not self._stop.is_set():
-            # The wait was longer than a reload takes, and what is planned now is "the next task".
-            self._take_reconfigurations()
-            age_seconds = self._buffer.oldest_age_seconds
-            task = self._buffer.cut(cause)
-            self._begin(self._plan(task), task, age_seconds=age_seconds)
+        return cause
 
     def _drain(self, _: int | None) -> Answer:
         """Learn what there is, also what would wait for more to come, and then end."""

@@ -12,7 +12,7 @@ from assemblies import Bench, bad_record, feature_records, make_bench
 from daemon_process import DaemonProcess
 from forked_daemon import ForkedDaemon
 
-from teacherd.consumers.record import Partition
+from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.source import Lag
 from teacherd.daemon.commands import Command
 from teacherd.daemon.config import Config
@@ -20,6 +20,7 @@ from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.control_socket import ask_daemon
 from teacherd.daemon.deciding_by_hand import carry_out
 from teacherd.daemon.draining import Draining
+from teacherd.daemon.entries import Skip
 from teacherd.daemon.errors import ExitCode, UsageError
 
 PARTITION = Partition("instances", 0)
@@ -96,6 +97,36 @@ def test_what_comes_after_the_end_is_for_the_next_start(tmp_path: Path) -> None:
 
     assert [3] == [plan.num_instances for plan in bench.plans()]
     assert {PARTITION: Lag(4, pytest.approx(0, abs=1e15))} == assembly.intake._source.lag()
+
+
+@pytest.mark.parametrize("num_records", [5, 2], ids=["with records behind", "at the end"])
+def test_what_is_lost_just_then_is_noted_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_records: int
+) -> None:
+    """While the learning thread waits, intake passes over a gap and comes to the end."""
+    bench = make(tmp_path)
+    bench.append(feature_records(num_records))
+    assembly = bench.assemble()
+    buffer, source = assembly._buffer, assembly.intake._source
+    assert buffer is not None
+
+    def wait_for_cut(_: float) -> None:
+        buffer.skip(OffsetRange(PARTITION, 1, 3), "deleted")
+        source.seek({PARTITION: 3})
+        assembly._draining.ask()
+        while not assembly._draining.is_at_end:
+            assembly.intake.tick()
+
+    monkeypatch.setattr(buffer, "wait_for_cut", wait_for_cut)
+    assembly.learning.tick()
+    monkeypatch.undo()
+    while not bench.stop.is_set():
+        assembly.learning.tick()
+    assembly.close()
+
+    [skip] = [each for each in bench.entries() if isinstance(each, Skip)]
+    assert (1, 3) == (skip.start, skip.end)
+    assert [num_records - 2][: num_records - 2] == [each.num_instances for each in bench.plans()]
 
 
 def test_the_verb_waits_for_the_end(tmp_path: Path) -> None:
