@@ -178,7 +178,7 @@ class Intake:
     def tick(self) -> None:
         """Move one batch from the source to the buffer."""
         self._forward_releases()
-        self.requests.serve(self._source)
+        self.requests.serve(self._source, on_batch=lambda: self._board.beat("intake"))
         self._observe_lag()
         if self._draining.is_at_end:
             self._source.pause()

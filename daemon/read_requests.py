@@ -42,8 +42,12 @@ class ReadRequests:
         self._waiting.put(request)
         return request.answer
 
-    def serve(self, source: Source) -> None:
+    def serve(self, source: Source, *, on_batch: Callable[[], None] = lambda: None) -> None:
         """Answer all that waits.
+
+        Args:
+            source: Where it is read.
+            on_batch: Called before each batch: a task may have more than are read in a moment.
 
         Raises:
             SourceError: The source is away for now; the request waits on.
@@ -51,9 +55,16 @@ class ReadRequests:
         while not self._waiting.empty():
             request = self._waiting.get()
             try:
-                request.answer.set_result(request.use(source.read(request.ranges)))
+                batches = _told(source.read(request.ranges), on_batch)
+                request.answer.set_result(request.use(batches))
             except SourceError:
                 self._waiting.put(request)
                 raise
             except Exception as error:  # noqa: BLE001 (raised again where the answer is taken)
                 request.answer.set_exception(error)
+
+
+def _told(batches: Iterator[RecordBatch], on_batch: Callable[[], None]) -> Iterator[RecordBatch]:
+    for batch in batches:
+        on_batch()
+        yield batch

@@ -348,3 +348,20 @@ def test_too_many_bad_records_stop_before_they_are_passed(make_setup: MakeSetup)
         setup.turn(1)
 
     assert 0 == setup.buffer.num_records
+
+
+def test_reading_once_more_shows_life_at_every_batch(tmp_path: Path) -> None:
+    """A task may have more records than are read and decoded before a watchdog loses patience."""
+    bench = make_bench(tmp_path)
+    bench.append(feature_records(300))
+    assembly = bench.assemble()
+    moments: list[float] = []
+
+    def use(batches: Iterator[RecordBatch]) -> None:
+        moments.extend(bench.board.seconds_since_beat()["intake"] for _ in batches)
+
+    assembly.intake.requests.ask([OffsetRange(PARTITION, 1, 301)], use)
+    assembly.intake.tick()
+    assembly.close()
+
+    assert [0.0, 0.0] == moments
