@@ -21,6 +21,7 @@ from kafka_jars import fetch_jars, find_java
 START_SECONDS = 90.0
 USER, PASSWORD = "learner", "learner-secret"
 _HOST = "127.0.0.1"
+_USUAL_PORT = 9092
 _POLL_SECONDS = 0.1
 _JAVA_OPTIONS = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _SASL = (
@@ -29,10 +30,13 @@ _SASL = (
 )
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on now."""
+def free_port(wanted: int = 0) -> int:
+    """Return a TCP port that nobody listens on now: the wanted one, if that is so."""
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        try:
+            probe.bind((_HOST, wanted))
+        except OSError:
+            probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -71,6 +75,7 @@ class KafkaCluster:
         settings: Laid over the brokers' configuration.
         advertised_port: Of a proxy in front of the only broker.
         keystore: Key and certificate, PEM, of one more listener that speaks TLS.
+        first_port: Of the first broker, the others follow; where one is taken it is another.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class KafkaCluster:
         settings: Mapping[str, str] | None = None,
         advertised_port: int | None = None,
         keystore: Path | None = None,
+        first_port: int | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._java = find_java(environment)
@@ -94,6 +100,8 @@ class KafkaCluster:
             for number in range(1, num_brokers + 1)
         ]
         for node in self.nodes:
+            if first_port is not None:
+                node.port = free_port(first_port + node.number - 1)
             self._format(node)
 
     @property
@@ -279,7 +287,7 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="teacherd-kafka-") as directory:
-        cluster = KafkaCluster(Path(directory), num_brokers=number)
+        cluster = KafkaCluster(Path(directory), num_brokers=number, first_port=_USUAL_PORT)
         try:
             cluster.start()
             print(f"bootstrap servers: {cluster.bootstrap}")  # noqa: T201 (for people)
