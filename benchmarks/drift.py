@@ -30,6 +30,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from report import Report, parse_arguments, progress
+from streams import load_electricity, turned
 from torch import nn
 
 from teacherd.daemon.drift_config import DetectorKind, DriftConfig
@@ -300,8 +301,8 @@ def _fashion(folder: Path, seed: int, *, is_quick: bool) -> tuple[Base, list[Str
     rare = np.flatnonzero(~after | (labels < 5) | (np.arange(length) % 4 == 0))
     return base, [
         still,
-        Stream("fashion_turned", _turned(images, angles), labels, begin),
-        Stream("fashion_turning", _turned(images, slow), labels, begin),
+        Stream("fashion_turned", turned(images, angles), labels, begin),
+        Stream("fashion_turning", turned(images, slow), labels, begin),
         Stream("fashion_swapped", images, swapped, begin),
         Stream("fashion_shares", images[rare], labels[rare], begin),
     ]
@@ -312,7 +313,7 @@ def _electricity(folder: Path, *, is_quick: bool) -> tuple[Base, list[Stream]]:
 
     From instance 17,424 on Victoria's market is part of it: before, its three features stood still.
     """
-    inputs, labels = _load_electricity(folder)
+    inputs, labels = load_electricity(folder)
     first = 5_000
     base = _trained_mlp(inputs[:first], labels[:first])
     end = 20_000 if is_quick else len(labels)
@@ -322,7 +323,7 @@ def _electricity(folder: Path, *, is_quick: bool) -> tuple[Base, list[Stream]]:
 
 def _electricity_mixed(folder: Path, seed: int, *, is_quick: bool) -> tuple[Base, list[Stream]]:
     """Return a network, and instances in random order: without drift, and with classes flipped."""
-    inputs, labels = _load_electricity(folder)
+    inputs, labels = load_electricity(folder)
     order = np.random.default_rng(seed).permutation(len(labels))
     inputs, labels = inputs[order], labels[order]
     base = _trained_mlp(inputs[:BASE], labels[:BASE])
@@ -335,11 +336,6 @@ def _electricity_mixed(folder: Path, seed: int, *, is_quick: bool) -> tuple[Base
         Stream("electricity_mixed", inputs, labels, None),
         Stream("electricity_flipped", inputs, flipped, begin),
     ]
-
-
-def _load_electricity(folder: Path) -> tuple[Inputs, Labels]:
-    with np.load(folder / "stream_electricity.npz") as file:
-        return file["features"], file["labels"].astype(np.int64)
 
 
 def _trained_mlp(inputs: Inputs, labels: Labels) -> Base:
@@ -368,16 +364,6 @@ def _trained(
             loss.backward()
             optimizer.step()
     return network.eval(), preprocessing
-
-
-def _turned(images: Inputs, degrees: npt.NDArray[np.float64]) -> Inputs:
-    """Return each image turned by its own angle."""
-    angles = torch.from_numpy(np.deg2rad(degrees)).float()
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    rows = [torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    turned = F.grid_sample(torch.from_numpy(images).float(), grid, align_corners=False)
-    return np.asarray(turned.round().clamp(0, 255).byte().numpy())
 
 
 def _measure_cost(report: Report, arguments: argparse.Namespace) -> None:

@@ -72,6 +72,11 @@ class ProcessConfig:
 
 _DECODING_BEFORE: Mapping[str, Any] = {"max_header_bytes": sys.maxsize}
 """What decoding did before these keys came; entries of the log without them still mean it."""
+_LEARNING_BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "optimizer": {"decay": "none"},
+    "distillation": {"dust": "noise"},
+}
+"""What learning did before these keys came."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +107,16 @@ class DecidingConfig:
             ConfigurationError: They are of another version of teacherd, and mean nothing to this.
         """
         decoding = {**_DECODING_BEFORE, **settings.get("decoding", {})}
-        return parse(cls, {**settings, "decoding": decoding}, origin="lineage log")
+        written = {**settings, "decoding": decoding}
+        if "learning" in settings:
+            learning = settings["learning"]
+            sections = {
+                name: {**before, **learning[name]}
+                for name, before in _LEARNING_BEFORE.items()
+                if name in learning
+            }
+            written["learning"] = {**learning, **sections}
+        return parse(cls, written, origin="lineage log")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from teacherd.daemon.errors import TeacherdError
+from teacherd.models.augmentation import AugmentationConfig, augment
+from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
 
 
@@ -30,6 +32,8 @@ class PretrainConfig:
     """At its peak; small BatchNorm networks like it, large ones want 0.0003."""
     weight_decay: float = 0.05
     """AdamW's, decoupled from the gradient; its usual size."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """What is changed about images before they are learned; nothing by default."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -90,14 +94,23 @@ def pretrain(
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, _warm_up_and_cosine(config.epochs * steps_per_epoch)
     )
-    examples = _Examples(torch.from_numpy(inputs), torch.from_numpy(labels), preprocessing, device)
+    placement = Placement(device=device)
+    examples = _Examples(
+        inputs=torch.from_numpy(inputs),
+        labels=torch.from_numpy(labels),
+        preprocessing=preprocessing,
+        augmentation=config.augmentation,
+        placement=placement,
+        generator=torch.Generator(device).manual_seed(seed),
+    )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network.train()
         for number in range(1, config.epochs + 1):
             total_loss, num_right = 0.0, 0
             for batch, targets in examples.batches(steps_per_epoch):
-                logits = network(batch)
+                with placement.autocast():
+                    logits = network(batch).float()
                 total_loss += _step(logits, targets, optimizer, number) * len(targets)
                 scheduler.step()
                 num_right += int((logits.argmax(1) == targets).sum())
@@ -119,18 +132,22 @@ def num_batches(num_instances: int, batch_size: int) -> int:
     return max(1, min(round(num_instances / batch_size), num_instances // 2))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Examples:
     inputs: Tensor
     labels: Tensor
     preprocessing: Preprocessing
-    device: torch.device
+    augmentation: AugmentationConfig
+    placement: Placement
+    generator: torch.Generator
+    """Draws the augmentation."""
 
     def batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all instances once, in an order drawn anew, as normalised inputs and labels."""
         for places in torch.tensor_split(torch.randperm(len(self.labels)), count):
-            raw = self.inputs[places].to(self.device)
-            yield self.preprocessing.apply(raw), self.labels[places].to(self.device)
+            raw = self.inputs[places].to(self.placement.device)
+            batch = self.preprocessing.apply(augment(raw, self.augmentation, self.generator))
+            yield self.placement.place_inputs(batch), self.labels[places].to(batch.device)
 
 
 def _step(logits: Tensor, targets: Tensor, optimizer: torch.optim.Optimizer, epoch: int) -> float:

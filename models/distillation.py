@@ -32,14 +32,12 @@ def loss_terms(
         student: Gets gradients.
         teacher: In eval mode, gets none.
         answers_BK: The teacher's logits for the inputs without dust, where they are known.
-        sigma: Standard deviation of the dust; needed where there is dust.
+        sigma: Standard deviation of the dust; needed where the dust is noise.
         generator: Draws the dust of the whole batch, in the order of its places.
     """
     inputs, num_instances, temperature = batch.inputs, len(batch.labels), config.temperature
     if config.has_dust:
-        if sigma is None:
-            raise ValueError("sigma: None: dust needs its standard deviation; calibrate it first")
-        inputs = _add_dusted(inputs, sigma, generator)
+        inputs = torch.cat([inputs, _dusted(config, inputs, sigma, generator)])
     must_ask = config.asks_teacher_for_labels and answers_BK is None
     asked = inputs if must_ask else inputs[num_instances:]
     student_logits = student(inputs).float()
@@ -67,7 +65,25 @@ def term_names(config: DistillationConfig) -> tuple[str, ...]:
     return ("total", "fused", "dust") if config.has_dust else ("total", "fused")
 
 
-def _add_dusted(inputs: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Return inputs and a dusted copy of each, as one batch twice as large (method.md 2.3)."""
-    dusted = torch.empty_like(inputs).normal_(0, sigma, generator=generator).add_(inputs)
-    return torch.cat([inputs, dusted])
+def _dusted(
+    config: DistillationConfig, inputs: Tensor, sigma: float | None, generator: torch.Generator
+) -> Tensor:
+    """Return a dusted copy of each input (method.md 2.3)."""
+    if config.dust == "mixed":
+        return _mixed(inputs, generator)
+    if sigma is None:
+        raise ValueError("sigma: None: dust needs its standard deviation; calibrate it first")
+    return torch.empty_like(inputs).normal_(0, sigma, generator=generator).add_(inputs)
+
+
+def _mixed(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Blend each input with another of the batch, as mixup does, by a share from U[0, 1) (ours).
+
+    Between two instances of different classes lies a boundary of the teacher, so that such inputs
+    meet it more often than noise does.
+    """
+    num_instances, device = len(inputs), inputs.device
+    partners_B = torch.randperm(num_instances, generator=generator, device=device)
+    shares_B = torch.rand(num_instances, generator=generator, device=device)
+    shares = shares_B.view(-1, *[1] * (inputs.ndim - 1))
+    return torch.lerp(inputs, inputs[partners_B], shares)

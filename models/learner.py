@@ -227,7 +227,7 @@ class Learner:
             on_batch=self._on_batch,
         )
         sigma_before = self.sigma
-        if self._config.distillation.has_dust and self.sigma is None:
+        if self._config.distillation.needs_sigma and self.sigma is None:
             self.sigma = self._calibrate(batches, draws)
         candidate = copy.deepcopy(self.teacher)
         self._run = TaskInProgress(
@@ -373,18 +373,12 @@ class Learner:
 
     def _update_student(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
         """Descend the loss of a batch by one step; return its terms."""
-        device, distillation = self._placement.device, self._config.distillation
-        run.student.prepare(len(batch.labels))
-        with run.draws.inside_network(run.step, device), self._placement.autocast():
-            terms = loss_terms(
-                distillation,
-                batch,
-                student=run.student.network,
-                teacher=run.candidate,
-                answers_BK=run.answers.of(batch) if distillation.asks_teacher_for_labels else None,
-                sigma=self.sigma,
-                generator=run.draws.generator("dust", run.step, device),
-            )
+        run.student.prepare(len(batch.labels), progress=run.step / run.num_steps)
+        with (
+            run.draws.inside_network(run.step, self._placement.device),
+            self._placement.autocast(),
+        ):
+            terms = self._terms(run, batch)
         norms = run.student.backward(terms["total"])
         # The one wait for the device in a step: nothing that is not finite may reach the weights.
         watched = {name: term.detach() for name, term in {**terms, **norms}.items()}
@@ -393,6 +387,19 @@ class Learner:
             raise NonFiniteError(run.task.number, run.step, watched)
         run.student.step()
         return terms
+
+    def _terms(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch and its terms; rivals in benchmarks/ have one of their own."""
+        distillation = self._config.distillation
+        return loss_terms(
+            distillation,
+            batch,
+            student=run.student.network,
+            teacher=run.candidate,
+            answers_BK=run.answers.of(batch) if distillation.asks_teacher_for_labels else None,
+            sigma=self.sigma,
+            generator=run.draws.generator("dust", run.step, self._placement.device),
+        )
 
     def _calibrate(self, batches: Batches, draws: Draws) -> float:
         sample = batches.sample(_NUM_CALIBRATION_INSTANCES)

@@ -9,9 +9,12 @@ Legend: B batch, K classes. All terms are means over the instances of the batch.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
+
+DustKind = Literal["noise", "mixed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +32,10 @@ class DistillationConfig:
     """Divides the logits of teacher and student alike (tau); 1 changes nothing. (O)"""
     dust_weight: float = 1.0
     """Weight of the loss on dusted inputs (beta); 0 dusts nothing and saves half the work. (O)"""
+    dust: DustKind = "noise"
+    """What dusted inputs are: noise adds Gaussian noise to each input (S); mixed blends each input
+    with another of its batch, by a share drawn evenly from 0 to 1 (ours): no better, and under a
+    drift of the demo it forgot what noise held. (O)"""
     flip_share: float = 0.3
     """Share of instances whose class the teacher changes under dust, for which the strength of
     the dust is calibrated; 0.2 to 0.5 worked, 0.3 lies between. (O)"""
@@ -56,6 +63,11 @@ class DistillationConfig:
     def has_dust(self) -> bool:
         """Say whether inputs are dusted."""
         return self.dust_weight > 0
+
+    @property
+    def needs_sigma(self) -> bool:
+        """Say whether the dust has a strength that is to be calibrated."""
+        return self.has_dust and self.dust == "noise"
 
     @property
     def asks_teacher_for_labels(self) -> bool:

@@ -29,7 +29,7 @@ class Student:
         config: Of the optimizer.
         network: Taken over; all its parameters are trained.
         batch_norm: frozen keeps BatchNorm's statistics and trains scale and shift only.
-        learning_rate: Of the whole task.
+        learning_rate: Of the task's first step.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class Student:
         learning_rate: float,
     ) -> None:
         self.network = network.requires_grad_(requires_grad=True)
-        self._gradient_clip = config.gradient_clip
+        self._config = config
+        self._learning_rate = learning_rate
         self._optimizer = build_optimizer(
             config, parameters=network.parameters(), learning_rate=learning_rate
         )
@@ -60,12 +61,18 @@ class Student:
         self._buffers_before: list[Tensor] = []
         self._set_mode(trains_statistics=self._trains_statistics)
 
-    def prepare(self, num_instances: int) -> None:
+    def prepare(self, num_instances: int, *, progress: float = 0.0) -> None:
         """Get ready for the forward pass of a batch.
 
         One instance has no statistics, so BatchNorm is frozen for it in any case (ours).
+
+        Args:
+            num_instances: In the batch.
+            progress: Share of the task's steps made; the step size is a function of it alone.
         """
         self._optimizer.zero_grad()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate * self._config.factor(progress)
         if self._trains_statistics:
             self._set_mode(trains_statistics=num_instances > 1)
             self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]
@@ -79,7 +86,7 @@ class Student:
         """
         loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
         parameters = self.network.parameters()
-        norms = {"gradient": nn.utils.clip_grad_norm_(parameters, self._gradient_clip)}
+        norms = {"gradient": nn.utils.clip_grad_norm_(parameters, self._config.gradient_clip)}
         if self._trains_statistics:
             # A batch that overflows can leave the loss finite and its variance infinite.
             norms["statistics"] = torch.stack(

@@ -61,5 +61,5 @@ class Schedule:
             raise ValueError(f"epochs: {self.epochs}: must be at least 1; take 40")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(
-                f"learning_rate: {self.learning_rate}: must be above 0 and finite; take 0.01"
+                f"learning_rate: {self.learning_rate}: must be above 0 and finite; take 0.001"
             )

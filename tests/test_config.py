@@ -75,12 +75,14 @@ KEYS = [
     "learning.precision",
     "learning.optimizer.kind",
     "learning.optimizer.learning_rate",
+    "learning.optimizer.decay",
     "learning.optimizer.momentum",
     "learning.optimizer.weight_decay",
     "learning.optimizer.gradient_clip",
     "learning.distillation.label_share",
     "learning.distillation.temperature",
     "learning.distillation.dust_weight",
+    "learning.distillation.dust",
     "learning.distillation.flip_share",
     "learning.distillation.sigma",
     "learning.consolidation.kind",
@@ -319,10 +321,15 @@ def test_settings_of_an_older_log_mean_what_they_meant() -> None:
     """A limit that came later does not reject records of a plan that took them."""
     entry = Config().deciding.to_entry()
     del entry["decoding"]["max_header_bytes"]
+    del entry["learning"]["optimizer"]["decay"]
+    del entry["learning"]["distillation"]["dust"]
 
     settings = DecidingConfig.from_entry(entry)
 
     assert sys.maxsize == settings.decoding.max_header_bytes
+    assert "none" == settings.learning.optimizer.decay
+    assert "noise" == settings.learning.distillation.dust
+    assert Config().learning.distillation.flip_share == settings.learning.distillation.flip_share
     assert Config().decoding.max_pixels == settings.decoding.max_pixels
 
 

@@ -58,7 +58,9 @@ def test_joint_passes_give_what_separate_ones_do(
 ) -> None:
     """With frozen statistics, fused and dust term and their weighted sum are the formulas'."""
     student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
-    config = DistillationConfig(label_share=label_share, dust_weight=dust_weight, temperature=2)
+    config = DistillationConfig(
+        label_share=label_share, dust_weight=dust_weight, dust="noise", temperature=2
+    )
     answers = teacher(BATCH.inputs).detach() if is_known else None
     terms = terms_of(config, student, teacher, answers)
     noise = torch.empty_like(BATCH.inputs).normal_(
@@ -105,6 +107,40 @@ def test_a_network_is_asked_only_what_a_term_needs(
     assert teacher_passes == teacher.passes
 
 
+@pytest.mark.parametrize("shape", [(6, 1, 5, 5), (6, 7)])
+def test_mixed_dust_blends_each_input_with_another(shape: tuple[int, ...]) -> None:
+    """Every dusted input lies between an input and its partner, each partner is taken once."""
+    rng = torch.Generator().manual_seed(4)
+    inputs = torch.randn(shape, generator=rng)
+    seen: list[Tensor] = []
+
+    class Keeper(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(inputs)
+            return inputs.flatten(1)[:, :3]
+
+    batch = Batch(inputs=inputs, labels=torch.zeros(6).long(), places=None, is_augmented=False)  # type: ignore[arg-type] # not used
+    loss_terms(
+        DistillationConfig(dust="mixed", label_share=1),
+        batch,
+        student=Keeper(),
+        teacher=Keeper(),
+        answers_BK=None,
+        sigma=None,
+        generator=torch.Generator().manual_seed(1),
+    )
+    draws = torch.Generator().manual_seed(1)
+    partners, shares = torch.randperm(6, generator=draws), torch.rand(6, generator=draws)
+    expected = [
+        (1 - share) * inputs[n] + share * inputs[partner]
+        for n, (partner, share) in enumerate(zip(partners, shares, strict=True))
+    ]
+
+    torch.testing.assert_close(torch.stack(expected), seen[0][6:])
+    assert torch.equal(inputs, seen[0][:6])
+    assert torch.equal(seen[0][6:], seen[1])
+
+
 def test_gradients_reach_the_student_only() -> None:
     """The teacher is a constant of the loss, even where its parameters could have gradients."""
     student, teacher = build_tiny_cnn(1), build_tiny_cnn(2).eval()
@@ -118,7 +154,7 @@ def test_dust_without_a_strength_is_refused() -> None:
     """The error says what is missing."""
     with pytest.raises(ValueError, match="sigma: None"):
         loss_terms(
-            DistillationConfig(),
+            DistillationConfig(dust="noise"),
             BATCH,
             student=build_tiny_cnn(1),
             teacher=build_tiny_cnn(2),

@@ -1,7 +1,9 @@
 """Tests of the learner: what a task does to student and teacher, and that nothing else does."""
 
 import copy
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,11 +32,17 @@ from teacherd.models.task import Schedule, Task
 
 CPU = torch.device("cpu")
 FIVE_EPOCHS = Schedule(seed=3, epochs=5, learning_rate=0.05)
+SGD = OptimizerConfig(kind="sgd", decay="none")
+NOISE = DistillationConfig(dust="noise")
 METHOD = LearnerConfig(
-    batch_size=4, consolidation=ConsolidationConfig(freezing_epochs=1, interval_epochs=2)
+    batch_size=4,
+    optimizer=SGD,
+    distillation=NOISE,
+    consolidation=ConsolidationConfig(freezing_epochs=1, interval_epochs=2),
 )
 FINE_TUNING = LearnerConfig(
     batch_size=4,
+    optimizer=SGD,
     distillation=DistillationConfig(label_share=1, dust_weight=0),
     consolidation=ConsolidationConfig(kind="none"),
 )
@@ -115,7 +123,7 @@ def naive_method(network: nn.Module, task: Task, seed: int) -> tuple[nn.Module, 
 
 def test_a_task_is_learned_as_the_method_is_written() -> None:
     """Losses, dust, clipping, momentum and one consolidation equal a naive version of them."""
-    learner = build_learner(LearnerConfig(batch_size=4))
+    learner = build_learner(LearnerConfig(batch_size=4, optimizer=SGD, distillation=NOISE))
     task = image_task(8)
     learner.learn(task, Schedule(seed=3, epochs=2, learning_rate=0.05))
 
@@ -160,13 +168,16 @@ def test_seed_and_task_number_decide_the_draws(field: str) -> None:
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 6, 7, 14, 15])
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_a_resumed_task_ends_as_one_that_was_never_interrupted(num_steps: int, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "dust"), [("sgd", "noise"), ("adamw", "mixed")])
+def test_a_resumed_task_ends_as_one_that_was_never_interrupted(
+    num_steps: int, kind: str, dust: str
+) -> None:
     """At any step, through safetensors, bit for bit: weights, losses and the rest of the report."""
     config = LearnerConfig(
         batch_size=4,
         batch_norm="train",
         optimizer=OptimizerConfig(kind=kind),  # type: ignore[arg-type] # parametrised
+        distillation=DistillationConfig(dust=dust),  # type: ignore[arg-type] # the same
         consolidation=ConsolidationConfig(
             kind="spatial_temporal", freezing_epochs=1, interval_epochs=1
         ),
@@ -201,6 +212,30 @@ def test_a_task_without_dust_resumes_without_a_strength_of_it() -> None:
 
     assert "sigma" not in state
     assert learner.sigma is None
+
+
+def test_mixed_dust_has_no_strength_to_calibrate() -> None:
+    """Nothing is calibrated, kept or reported, and the term is there."""
+    config = replace(METHOD, distillation=DistillationConfig(dust="mixed"))
+    learner = build_learner(config, sigma=None)
+    report = learner.learn(image_task(10), FIVE_EPOCHS)
+
+    assert {"total", "fused", "dust"} == set(report.losses)
+    assert report.sigma is None
+    assert "sigma" not in learner.state_dict()
+
+
+def test_a_decaying_learning_rate_is_that_of_the_step() -> None:
+    """Along half a cosine, from the schedule's rate at the first step towards 0 after the last."""
+    config = replace(FINE_TUNING, optimizer=OptimizerConfig(kind="sgd", momentum=0, weight_decay=0))
+    learner = build_learner(config)
+    learner.begin(image_task(10), FIVE_EPOCHS)
+    rates = []
+    while learner.step():
+        rates.append(learner._current.student._optimizer.param_groups[0]["lr"])
+
+    expected = [0.05 * (1 + math.cos(math.pi * step / 15)) / 2 for step in range(14)]
+    assert expected == pytest.approx(rates)
 
 
 def test_a_state_is_a_copy() -> None:
@@ -301,7 +336,7 @@ def test_frozen_batch_norm_keeps_the_teachers_statistics() -> None:
 
 def test_trained_batch_norm_follows_the_task_into_the_candidate() -> None:
     """In train mode the statistics move in the student, and are averaged into the candidate."""
-    learner = build_learner(LearnerConfig(batch_size=4, batch_norm="train"))
+    learner = build_learner(LearnerConfig(batch_size=4, optimizer=SGD, batch_norm="train"))
     learner.learn(image_task(10), FIVE_EPOCHS)
     mean = [
         tensors(network)["norm.running_mean"]
@@ -322,6 +357,7 @@ def test_a_task_of_any_size_is_learned(
     config = LearnerConfig(
         batch_size=4,
         batch_norm=batch_norm,  # type: ignore[arg-type] # parametrised
+        optimizer=SGD,
         distillation=config.distillation,
         consolidation=config.consolidation,
     )
@@ -371,6 +407,7 @@ def test_learning_with_augmentation_ends_elsewhere_and_resumes_too() -> None:
     """Images are changed by keyed draws, so an interruption changes nothing here either."""
     config = LearnerConfig(
         batch_size=4,
+        optimizer=SGD,
         augmentation=AugmentationConfig(crop_padding=1, horizontal_flip=True),
         consolidation=METHOD.consolidation,
     )
@@ -391,7 +428,7 @@ def test_learning_with_augmentation_ends_elsewhere_and_resumes_too() -> None:
 
 def test_learning_lowers_the_loss_and_raises_the_accuracy() -> None:
     """On separable features the teacher gets better, task by task, and outer instances fewer."""
-    config = LearnerConfig(batch_size=32)
+    config = LearnerConfig(batch_size=32, optimizer=SGD, distillation=NOISE)
     learner = build_learner(
         config, teacher=build_tiny_linear(), preprocessing=FEATURE_PREPROCESSING, sigma=None
     )
@@ -465,6 +502,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
     config = LearnerConfig(
         batch_size=4,
         batch_norm=batch_norm,  # type: ignore[arg-type] # parametrised
+        optimizer=SGD,
         distillation=distillation,
     )
     linear = nn.Linear(4, 3)
@@ -542,7 +580,7 @@ def test_progress_is_counted_and_a_finished_task_makes_no_more_steps() -> None:
 def test_bfloat16_learns_about_the_same() -> None:
     """Lower precision of the passes moves weights little; the weights stay float32."""
     exact = result_of(build_learner(), image_task(10))
-    config = LearnerConfig(batch_size=4, precision="bfloat16", consolidation=METHOD.consolidation)
+    config = replace(METHOD, precision="bfloat16")
     rounded = result_of(build_learner(config), image_task(10))
 
     assert not are_equal(exact, rounded)

@@ -141,7 +141,13 @@ def test_a_task_that_was_too_fast_is_learned_more_slowly(start: Start) -> None:
     """An entry says so, under the same number; what is learned is what any plan would be."""
     fast = {
         "epochs": 2,
-        "optimizer": {"learning_rate": 1e14, "momentum": 0.0, "weight_decay": 0.0},
+        "optimizer": {
+            "kind": "sgd",
+            "decay": "none",
+            "learning_rate": 1e14,
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+        },
         "distillation": {"label_share": 1.0, "dust_weight": 0.0},
         "consolidation": {"freezing_epochs": 1, "interval_epochs": 1},
     }

@@ -47,7 +47,7 @@ def build_parameters() -> list[nn.Parameter]:
 def test_sgd_is_the_formula() -> None:
     """Momentum, weight decay and the given learning rate, five steps."""
     parameters = build_parameters()
-    config = OptimizerConfig(momentum=0.8, weight_decay=0.1, learning_rate=9.0)
+    config = OptimizerConfig(kind="sgd", momentum=0.8, weight_decay=0.1, learning_rate=9.0)
     optimizer = build_optimizer(config, parameters=parameters, learning_rate=0.05)
     run(optimizer, parameters, range(5))
 

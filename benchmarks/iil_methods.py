@@ -1,0 +1,172 @@
+"""The methods that benchmarks/iil.py compares: rivals, ours, ablations (method.md, 7)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from iil_ideas import (
+    BatchNormTrainer,
+    FeatureLearner,
+    LineSearchTrainer,
+    MixedLabelsLearner,
+    SeveralStudentsTrainer,
+    SharpnessAwareLearner,
+)
+from iil_rivals import EwcLearner, LwfLearner, ReplayLearner
+from iil_trainers import (
+    EarlyStoppingTrainer,
+    GuardedTrainer,
+    JointTrainer,
+    LearnerTrainer,
+    Setup,
+    Trainer,
+)
+
+from teacherd.daemon.gate import GateConfig
+from teacherd.models.learner import Learner, LearnerConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """One way to go through the tasks."""
+
+    text: str
+    """What it is, in a report."""
+    build: Callable[[Setup], Trainer]
+    memory: str = "none"
+    """What it stores of old data, in words."""
+
+
+def _change(config: LearnerConfig, changes: Mapping[str, Any]) -> LearnerConfig:
+    """Return the config with keys such as `distillation.dust_weight` changed."""
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        changed = replace(getattr(config, section), **{key: value}) if key else value
+        config = replace(config, **{section: changed})
+    return config
+
+
+def _learned(**changes: Any) -> Callable[[Setup], Trainer]:  # noqa: ANN401 - settings
+    """Return what builds the daemon's learner with some settings changed, `a__b` for a.b."""
+    settings = {name.replace("__", "."): value for name, value in changes.items()}
+
+    def build(setup: Setup) -> Trainer:
+        config = _change(setup.scale.learning, settings)
+        return LearnerTrainer(setup, setup.learner(config), config)
+
+    return build
+
+
+_PLAIN = {"distillation.label_share": 1.0, "distillation.dust_weight": 0.0}
+_SERVED = {**_PLAIN, "consolidation.kind": "none"}
+
+
+def _rival(kind: type[Learner], *, needs_base: bool = False) -> Callable[[Setup], Trainer]:
+    def build(setup: Setup) -> Trainer:
+        config = _change(setup.scale.learning, _SERVED)
+        options = {"base": setup.course.base} if needs_base else {}
+        return LearnerTrainer(setup, setup.learner(config, kind, **options), config)
+
+    return build
+
+
+def _idea(
+    kind: type[Learner] = Learner, trainer: type[LearnerTrainer] = LearnerTrainer
+) -> Callable[[Setup], Trainer]:
+    def build(setup: Setup) -> Trainer:
+        config = setup.scale.learning
+        return trainer(setup, setup.learner(config, kind), config)
+
+    return build
+
+
+def _build_early_stopping(setup: Setup) -> Trainer:
+    config = _change(setup.scale.learning, _SERVED)
+    return EarlyStoppingTrainer(setup, setup.learner(config), config)
+
+
+def _build_fine_tuning_ema(setup: Setup) -> Trainer:
+    config = _change(setup.scale.learning, _PLAIN)
+    return LearnerTrainer(setup, setup.learner(config), config)
+
+
+def _build_guarded(setup: Setup) -> Trainer:
+    config = setup.scale.learning
+    return GuardedTrainer(setup, setup.learner(config), config, GateConfig())
+
+
+METHODS: Mapping[str, Method] = {
+    "joint": Method(
+        text="joint retraining from scratch on everything seen (the limit)",
+        build=JointTrainer,
+        memory="everything",
+    ),
+    "fine_tuning": Method(text="fine-tuning, student served", build=_rival(Learner)),
+    "early_stopping": Method(
+        text="fine-tuning with early stopping on a tenth of each task", build=_build_early_stopping
+    ),
+    "fine_tuning_ema": Method(
+        text="fine-tuning + KC-EMA (no distillation)", build=_build_fine_tuning_ema
+    ),
+    "lwf": Method(text="LwF", build=_rival(LwfLearner)),
+    "ewc": Method(
+        text="EWC, online", build=_rival(EwcLearner, needs_base=True), memory="Fisher information"
+    ),
+    "replay": Method(
+        text="experience replay",
+        build=_rival(ReplayLearner, needs_base=True),
+        memory=f"{ReplayLearner.instances_per_class} instances per class",
+    ),
+    "ours": Method(text="ours: DBD + KC-EMA, the defaults", build=_learned()),
+    "without_fused": Method(
+        text="ours without fused labels", build=_learned(distillation__label_share=1.0)
+    ),
+    "without_dust": Method(
+        text="ours without dusted inputs", build=_learned(distillation__dust_weight=0.0)
+    ),
+    "without_consolidation": Method(
+        text="ours without KC-EMA, student served", build=_learned(consolidation__kind="none")
+    ),
+    "mixed_dust": Method(
+        text="ours with mixed pairs as dust", build=_learned(distillation__dust="mixed")
+    ),
+    "spatial": Method(
+        text="ours with SE instead of EMA, same expected retain",
+        build=_learned(consolidation__kind="spatial"),
+    ),
+    "spatial_temporal": Method(
+        text="ours with STS instead of EMA(m_eff), same expected retain",
+        build=_learned(consolidation__kind="spatial_temporal", consolidation__keep_probability=0.2),
+    ),
+    "guarded": Method(
+        text="ours, guarded: 5 % of each task held out for the gate",
+        build=_build_guarded,
+        memory="holdouts for the gate, 5 % of 20 tasks",
+    ),
+    "batch_norm_trained": Method(
+        text="ours with BatchNorm statistics trained", build=_learned(batch_norm="train")
+    ),
+}
+
+IDEAS: Mapping[str, Method] = {
+    "idea_sharpness": Method(
+        text="idea: sharpness-aware steps", build=_idea(SharpnessAwareLearner)
+    ),
+    "idea_features": Method(text="idea: feature distillation", build=_idea(FeatureLearner)),
+    "idea_mixed_labels": Method(
+        text="idea: mixed pairs with mixed and fused labels", build=_idea(MixedLabelsLearner)
+    ),
+    "idea_batch_norm": Method(
+        text="idea: BatchNorm re-estimated", build=_idea(trainer=BatchNormTrainer)
+    ),
+    "idea_students": Method(
+        text="idea: two students averaged", build=_idea(trainer=SeveralStudentsTrainer)
+    ),
+    "idea_line_search": Method(
+        text="idea: line search to the student on a tenth held out",
+        build=_idea(trainer=LineSearchTrainer),
+        memory="a tenth of each task, to measure with",
+    ),
+}
+
+ALL_METHODS: Mapping[str, Method] = {**METHODS, **IDEAS}

@@ -1,0 +1,177 @@
+"""What the runs of benchmarks/iil.py come to: figures with confidence, a table, plots."""
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from iil_methods import ALL_METHODS
+from iil_runs import Runs
+from scipy import stats
+
+FIGURES = ("pp", "f", "g", "seconds")
+
+
+def summarise(runs: Runs) -> dict[str, Any]:
+    """Return the figures of all finished runs, method by method (method.md, 1).
+
+    `pp` and `f` in percentage points, `g` as a share of what joint retraining of the same order
+    gained. A method without a joint run beside it has no `g`.
+    """
+    by_method: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for order, name, run in runs.all():
+        by_method[name][order] = run
+    joint = by_method.get("joint", {})
+    summary: dict[str, Any] = {
+        "methods": {},
+        "orders": sorted({o for m in by_method.values() for o in m}),
+    }
+    for name in sorted(by_method, key=_place):
+        samples = {order: _figures(run, joint.get(order)) for order, run in by_method[name].items()}
+        summary["methods"][name] = {
+            "orders": sorted(samples),
+            **{
+                figure: _mean([each[figure] for each in samples.values()])
+                for figure in FIGURES
+                if all(figure in each for each in samples.values())
+            },
+            "curve": _curve(list(by_method[name].values())),
+        }
+    every = [run for each in by_method.values() for run in each.values()]
+    if every:
+        by_order = {o: run for each in by_method.values() for o, run in each.items()}
+        summary["base_accuracy"] = _mean([100 * run["base"]["test"] for run in by_order.values()])
+    if joint:
+        last = [100 * run["tasks"][-1]["test"] for run in joint.values()]
+        summary["joint_accuracy"] = _mean(last)
+    return summary
+
+
+def write_report(summary: Mapping[str, Any], folder: Path) -> None:
+    """Write `iil-SCALE.json`, `.md` and `.png` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"iil-{summary['scale']}"
+    stem.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    stem.with_suffix(".md").write_text(_markdown(summary, stem.name), encoding="utf-8")
+    _plot(summary, stem.with_suffix(".png"))
+
+
+def _figures(run: Mapping[str, Any], joint: Mapping[str, Any] | None) -> dict[str, float]:
+    base, last = run["base"], run["tasks"][-1]
+    gain = last["test"] - base["test"]
+    figures = {
+        "pp": 100 * gain,
+        "f": 100 * (base["base"] - last["base"]),
+        "seconds": run["seconds"],
+    }
+    if joint is not None:
+        figures["g"] = gain / (joint["tasks"][-1]["test"] - base["test"])
+    return figures
+
+
+def _mean(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the mean and half the width of its 95 % confidence interval (Student's t)."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return {"mean": round(mean, 4), "ci95": None}
+    spread = statistics.stdev(values) / len(values) ** 0.5
+    ci95 = float(stats.t.ppf(0.975, len(values) - 1)) * spread
+    return {"mean": round(mean, 4), "ci95": round(ci95, 4)}
+
+
+def _curve(runs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Return [task, mean PP, mean F] after each task that was measured in every run."""
+    curve = []
+    for place in range(min(len(run["tasks"]) for run in runs)):
+        if not all("test" in run["tasks"][place] for run in runs):
+            continue
+        tasks = [(run["base"], run["tasks"][place]) for run in runs]
+        gained = statistics.mean(100 * (task["test"] - base["test"]) for base, task in tasks)
+        lost = statistics.mean(100 * (base["base"] - task["base"]) for base, task in tasks)
+        curve.append([place + 1, round(gained, 4), round(lost, 4)])
+    return curve
+
+
+def _place(name: str) -> tuple[int, str]:
+    method = name.partition("@")[0]
+    return (list(ALL_METHODS).index(method) if method in ALL_METHODS else len(ALL_METHODS), name)
+
+
+def _text(name: str) -> str:
+    method, _, settings = name.partition("@")
+    text = ALL_METHODS[method].text if method in ALL_METHODS else method
+    return f"{text}; {settings.replace('@', ', ')}" if settings else text
+
+
+def _markdown(summary: Mapping[str, Any], stem: str) -> str:
+    lines = [
+        f"# {summary['course']}, {summary['split']} split",
+        "",
+        f"`{summary['command']}`",
+        "",
+        (
+            f"Base {_cell(summary.get('base_accuracy'))} %, joint retraining "
+            f"{_cell(summary.get('joint_accuracy'))} %. Mean and 95 % confidence interval of the "
+            "orders. "
+            "PP: points gained on the test set; F: points lost on the base's own data; G: share of "
+            "what joint retraining gains."
+        ),
+        "",
+        "| method | PP | F | G | seconds | stores of old data | orders |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in summary["methods"].items():
+        method = name.partition("@")[0]
+        memory = ALL_METHODS[method].memory if method in ALL_METHODS else ""
+        cells = [_cell(figures.get(figure)) for figure in FIGURES]
+        orders = len(figures["orders"])
+        lines.append(f"| {_text(name)} | {' | '.join(cells)} | {memory} | {orders} |")
+    return "\n".join([*lines, "", f"![{stem}]({stem}.png)", ""])
+
+
+def _cell(figure: Mapping[str, float | None] | None) -> str:
+    if figure is None or figure["mean"] is None:
+        return ""
+    text = f"{figure['mean']:.2f}"
+    return text if figure["ci95"] is None else f"{text} +- {figure['ci95']:.2f}"
+
+
+def _plot(summary: Mapping[str, Any], path: Path) -> None:
+    """Draw PP over the tasks, and PP against F at the end."""
+    import matplotlib as mpl  # noqa: PLC0415 - heavy, and only a report needs it
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - the same
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for name, each in summary["methods"].items():
+        if name == "joint" or not each["curve"]:
+            continue
+        tasks, gained, _ = zip(*each["curve"], strict=True)
+        style = {"linewidth": 2.5, "color": "black"} if name == "ours" else {"linewidth": 1.0}
+        (line,) = left.plot([0, *tasks], [0, *gained], label=name, **style)
+        pp, f = each["pp"], each["f"]
+        right.errorbar(
+            f["mean"],
+            pp["mean"],
+            xerr=f["ci95"] or 0,
+            yerr=pp["ci95"] or 0,
+            fmt="o",
+            color=line.get_color(),
+            markersize=5,
+        )
+        right.annotate(
+            name, (f["mean"], pp["mean"]), fontsize=7, xytext=(4, 3), textcoords="offset points"
+        )
+    if "joint" in summary["methods"]:
+        for axes in (left, right):
+            axes.axhline(summary["methods"]["joint"]["pp"]["mean"], color="gray", linestyle="--")
+    left.set(xlabel="task", ylabel="PP, points on the test set")
+    left.legend(fontsize=7, ncols=2)
+    right.set(xlabel="F, points forgotten of the base's data", ylabel="PP")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,237 @@
+"""How good are predictions on a stream that drifts, made before each task is learned?
+
+Test-then-train (prequential): every instance is predicted by the teacher of the moment, then
+learned with its task. Three streams:
+
+- `electricity` (Elec2, in the order of time, real drift), against river's HoeffdingAdaptiveTree,
+  which learns after every single instance, and against "same as the last label", which is hard to
+  beat there since labels resemble their neighbours in time;
+- `turning`: Fashion-MNIST that is turned by 3 degrees more with every task;
+- `imbalanced`: Fashion-MNIST whose classes come in shares that fall from 1 to 1/50.
+
+On the images the rivals are fine-tuning with and without KC-EMA, in the same Learner.
+
+    python benchmarks/prequential.py --data FOLDER
+
+Figures, as shares: `STREAM.METHOD.prequential`, accuracy over the whole stream; on the images also
+`.after`, the teacher's at the end on the test set as the stream ended (turned; classes in equal
+shares), and `.forgetting`, what it lost on the base's own training data. Median over the seeds.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from iil_network import StridedCnn
+from report import Report, parse_arguments, progress
+from streams import load_electricity, turned
+from torch import nn
+
+from teacherd.daemon.pretraining import PretrainConfig, pretrain
+from teacherd.models.evaluation import evaluate
+from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.small_networks import Mlp
+from teacherd.models.task import Task
+
+CPU = torch.device("cpu")
+ELECTRICITY_BASE, ELECTRICITY_TASK = 2_000, 96  # two days of half hours
+IMAGE_BASE, IMAGE_TASK, NUM_IMAGE_TASKS = 6_000, 600, 12
+RAREST = 1 / 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A base, what comes after it in tasks, and what the end is measured with."""
+
+    name: str
+    base: tuple[npt.NDArray[Any], npt.NDArray[np.int64]]
+    inputs: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64]
+    task_instances: int
+    test: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None
+    build: Callable[[], nn.Module]
+
+
+def build_methods() -> dict[str, LearnerConfig]:
+    """Return ours and the rivals, of the same optimizer and number of epochs."""
+    ours = LearnerConfig()
+    plain = replace(ours.distillation, label_share=1.0, dust_weight=0.0)
+    averaged = replace(ours, distillation=plain)
+    served = replace(averaged, consolidation=replace(ours.consolidation, kind="none"))
+    # A drift is to be followed: the demo's settings (README).
+    following = replace(
+        ours,
+        distillation=replace(ours.distillation, label_share=0.7),
+        consolidation=replace(ours.consolidation, retain=0.3),
+    )
+    return {
+        "ours": ours,
+        "ours_following": following,
+        "fine_tuning": served,
+        "fine_tuning_ema": averaged,
+    }
+
+
+def main() -> None:
+    """Let every method go through every stream."""
+    arguments = parse_arguments(__doc__, _add_arguments)
+    torch.set_num_threads(1)
+    report = Report("prequential", arguments)
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    samples: dict[str, list[float]] = {}
+    for seed in seeds:
+        for stream in _streams(arguments.data, seed, is_quick=arguments.quick):
+            for name, value in _figures(stream, seed):
+                samples.setdefault(f"{stream.name}.{name}", []).append(value)
+                progress(f"{stream.name}.{name} {value:.4f}")
+    for name, values in samples.items():
+        report.add(name, values)
+    report.close()
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of the two .npz files")
+    parser.add_argument("--seeds", type=int, default=3, help="how often image streams are drawn")
+
+
+def _figures(stream: Stream, seed: int) -> Iterator[tuple[str, float]]:
+    network, preprocessing = _train_base(stream, seed)
+    untouched = _accuracy(network, preprocessing, stream.inputs, stream.labels)
+    yield "base_untouched.prequential", untouched
+    for name, config in build_methods().items():
+        for figure, value in _follow(stream, network, preprocessing, config, seed):
+            yield f"{name}.{figure}", value
+    if stream.name == "electricity":
+        yield "last_label.prequential", _last_label(stream)
+        yield "hoeffding_adaptive_tree.prequential", _hoeffding(stream, seed)
+
+
+def _follow(
+    stream: Stream,
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    config: LearnerConfig,
+    seed: int,
+) -> Iterator[tuple[str, float]]:
+    """Predict each task, then learn it."""
+    learner = Learner(config, teacher=network, preprocessing=preprocessing, sigma=None, device=CPU)
+    schedule, size, num_right = config.schedule(seed), stream.task_instances, 0
+    for number, start in enumerate(range(0, len(stream.labels), size), start=1):
+        places = slice(start, start + size)
+        task = Task(number=number, inputs=stream.inputs[places], labels=stream.labels[places])
+        learner.begin(task, schedule)
+        num_right += int(learner.before.correct.sum())
+        while learner.step():
+            pass
+        learner.finish()
+        learner.accept()
+    yield "prequential", num_right / len(stream.labels)
+    if stream.test is not None:
+        yield "after", _accuracy(learner.teacher, preprocessing, *stream.test)
+        before = _accuracy(network, preprocessing, *stream.base)
+        yield "forgetting", before - _accuracy(learner.teacher, preprocessing, *stream.base)
+
+
+def _accuracy(
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    inputs: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+) -> float:
+    return evaluate(network, inputs, labels, preprocessing=preprocessing, device=CPU).accuracy
+
+
+def _last_label(stream: Stream) -> float:
+    before = np.concatenate([stream.base[1][-1:], stream.labels[:-1]])
+    return float((before == stream.labels).mean())
+
+
+def _hoeffding(stream: Stream, seed: int) -> float:
+    """Let the tree learn the base, then predict and learn instance by instance."""
+    from river.tree import HoeffdingAdaptiveTreeClassifier  # noqa: PLC0415 - slow to import
+
+    tree = HoeffdingAdaptiveTreeClassifier(seed=seed)
+    for inputs, label in zip(*stream.base, strict=True):
+        tree.learn_one(dict(enumerate(inputs.tolist())), int(label))
+    num_right = 0
+    for inputs, label in zip(stream.inputs, stream.labels, strict=True):
+        features = dict(enumerate(inputs.tolist()))
+        num_right += tree.predict_one(features) == int(label)
+        tree.learn_one(features, int(label))
+    return num_right / len(stream.labels)
+
+
+def _train_base(stream: Stream, seed: int) -> tuple[nn.Module, Preprocessing]:
+    inputs, labels = stream.base
+    preprocessing = Preprocessing.fit(inputs)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = stream.build()
+    pretrain(
+        network,
+        inputs,
+        labels,
+        config=PretrainConfig(epochs=15),
+        preprocessing=preprocessing,
+        seed=seed,
+        device=CPU,
+    )
+    return network, preprocessing
+
+
+def _streams(folder: Path, seed: int, *, is_quick: bool) -> Iterator[Stream]:
+    if seed == 0:  # in time order it is always the same
+        yield _electricity(folder, is_quick=is_quick)
+    with np.load(folder / "fashion_mnist.npz") as file:
+        train = file["train_images"].transpose(0, 3, 1, 2), file["train_labels"].astype(np.int64)
+        test = file["test_images"].transpose(0, 3, 1, 2), file["test_labels"].astype(np.int64)
+    order = np.random.default_rng(seed).permutation(len(train[1]))
+    images, labels = train[0][order], train[1][order]
+    base = (images[:IMAGE_BASE], labels[:IMAGE_BASE])
+    images, labels = images[IMAGE_BASE:], labels[IMAGE_BASE:]
+    num_tasks = 2 if is_quick else NUM_IMAGE_TASKS
+    length = num_tasks * IMAGE_TASK
+    angles = 3.0 * (1 + np.arange(length) // IMAGE_TASK)
+    common = {
+        "base": base,
+        "task_instances": IMAGE_TASK,
+        "build": lambda: StridedCnn(input_shape=(1, 28, 28), num_classes=10),
+    }
+    last = np.full(len(test[1]), angles[-1])
+    yield Stream(
+        name="turning",
+        inputs=turned(images[:length], angles),
+        labels=labels[:length],
+        test=(turned(test[0], last), test[1]),
+        **common,
+    )
+    shares = RAREST ** (np.arange(10) / 9)
+    is_there = np.random.default_rng(seed).random(len(labels)) < shares[labels]
+    places = np.flatnonzero(is_there)[:length]
+    yield Stream(
+        name="imbalanced", inputs=images[places], labels=labels[places], test=test, **common
+    )
+
+
+def _electricity(folder: Path, *, is_quick: bool) -> Stream:
+    inputs, labels = load_electricity(folder)
+    end = 6_000 if is_quick else len(labels)
+    return Stream(
+        name="electricity",
+        base=(inputs[:ELECTRICITY_BASE], labels[:ELECTRICITY_BASE]),
+        inputs=inputs[ELECTRICITY_BASE:end],
+        labels=labels[ELECTRICITY_BASE:end],
+        task_instances=ELECTRICITY_TASK,
+        test=None,
+        build=lambda: Mlp(input_shape=(inputs.shape[1],), num_classes=2, width=64),
+    )
+
+
+if __name__ == "__main__":
+    main()
