@@ -256,6 +256,16 @@ def test_too_many_requests_are_told_to_come_again() -> None:
     assert 429 in codes
 
 
+def test_no_client_can_send_headers_without_end(daemon: Daemon) -> None:
+    """The daemon's connections are guarded: tests/test_guarded_protocol.py."""
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX: ")
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"a" * (64 << 20))
+
+    assert 200 == daemon.get("/livez")[0]
+
+
 def test_the_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:
     """Without spaces around it; a file that holds none is told by its key."""
     path = tmp_path / "token"

@@ -263,6 +263,17 @@ def test_an_orderly_stop_answers_what_was_asked(tmp_path: Path) -> None:
     assert '"event": "stopped"' in server.log
 
 
+def test_no_client_can_send_headers_without_end(server: ServingProcess) -> None:
+    """Its connections are guarded: tests/test_guarded_protocol.py."""
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX: ")
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"a" * (64 << 20))
+
+    assert 200 == server.get("/livez")[0]
+
+
 def test_it_answers_https(root: Path, tmp_path: Path) -> None:
     """With the certificate that it was given, and nothing else."""
     certificate, key = make_certificate(tmp_path)
