@@ -46,6 +46,7 @@ class Serving:
         self._state = "starting"
         self._stop = threading.Event()
         self._force = threading.Event()
+        self._reload = threading.Event()
         self._metrics = ServingMetrics()
         self._teacher = build_teacher(config, root=root)
         self._teacher.register_metrics(self._metrics.registry)
@@ -141,6 +142,9 @@ class Serving:
         self._state = "ready"
         self._log.info("started", version=self._teacher.version)
         while not self._stop.wait(_TICK_SECONDS):
+            if self._reload.is_set():
+                self._reload.clear()
+                self._log.error("reload_refused", reason="only a restart can change serving")
             if not thread.is_alive():
                 self._log.error("thread_failed", thread="http", error="the thread has ended")
                 return ExitCode.INTERNAL
@@ -167,9 +171,11 @@ class Serving:
                 self._force.set()
             self._stop.set()
 
-        previous = {
-            number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            self._reload.set()
+
+        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
+        previous = {number: signal.signal(number, new) for number, new in handlers.items()}
         try:
             yield
         finally:

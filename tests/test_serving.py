@@ -1,6 +1,7 @@
 """`teacherd serve` as a process, asked by Triton's own client: right answers, of one version."""
 
 import re
+import signal
 import socket
 import ssl
 import threading
@@ -289,6 +290,17 @@ def test_it_answers_https(root: Path, tmp_path: Path) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(url.replace("https", "http"), timeout=30)
 
+        assert 0 == server.stop()
+
+
+def test_a_hangup_is_refused_and_survived(root: Path, tmp_path: Path) -> None:
+    """Who asks for a reload is told that there is none; it serves on."""
+    with ServingProcess(tmp_path, root) as server:
+        server.wait_until_ready()
+        server.process.send_signal(signal.SIGHUP)
+        server._event("reload_refused")
+
+        assert 200 == server.get("/readyz")[0]
         assert 0 == server.stop()
 
 
