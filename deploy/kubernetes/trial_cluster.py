@@ -76,12 +76,10 @@ class Cluster:
         return self.kubectl("exec", "-i", "client", "--", "python", "-", *arguments, text=script)
 
     @contextmanager
-    def client_running(self, script: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-        """Run Python in the client's pod meanwhile."""
-        command = ["kubectl", "--namespace", self.namespace, "exec", "client", "--"]
-        with subprocess.Popen(
-            [*command, "python", "-c", script, *arguments], stdout=subprocess.PIPE, text=True
-        ) as process:
+    def client_running(self, *command: str) -> Iterator["subprocess.Popen[str]"]:
+        """Run a command in the client's pod meanwhile."""
+        kubectl = ("kubectl", "--namespace", self.namespace, "exec", "client", "--")
+        with subprocess.Popen([*kubectl, *command], stdout=subprocess.PIPE, text=True) as process:
             yield process
 
     def _run(self, program: str, *arguments: str, text: str | None = None) -> str:

@@ -178,7 +178,7 @@ class Release:
         """Ask the inference pods all the while; afterwards the dictionary has what they said."""
         found: dict[str, Any] = {}
         address = f"http://{self._name}-serve:9465"
-        with self._cluster.client_running(ASK, address, _MARK) as asking:
+        with self._cluster.client_running("python", "-c", ASK, address, _MARK) as asking:
             try:
                 wait_until(self._is_asking, "the client to ask")
                 yield found

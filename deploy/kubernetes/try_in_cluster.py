@@ -16,6 +16,8 @@ import json
 import secrets
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from trial_cluster import Cluster, expect, say
 from trial_release import CHART, Release, expect_no_failures
@@ -192,14 +194,14 @@ class Trial:
         release = Release(
             self._cluster, "teacherd-kafka", {"source": "kafka", "kafka": settings}, first=0
         )
-        self._produce(topic)
-        release.produced = RECORDS_AT_ONCE
+        with self._producing(topic):
+            release.produced = RECORDS_AT_ONCE
         release.install()
         release.wait_until_learned()
         before = release.lineage()
-        self._produce(topic)
-        release.produced += RECORDS_AT_ONCE
-        release.wait_until_in_task()
+        with self._producing(topic):
+            release.produced += RECORDS_AT_ONCE
+            release.wait_until_in_task()
         uid, _ = release.delete_pod()
         release.wait_until_ready(not_pod=uid)
         release.wait_until_learned()
@@ -211,11 +213,15 @@ class Trial:
         )
         release.uninstall()
 
-    def _produce(self, topic: str) -> None:
-        self._cluster.kubectl(
-            *("exec", "client", "--", "teacherd", "produce", "patterns.npz", "--partitions", "1"),
+    @contextmanager
+    def _producing(self, topic: str) -> Iterator[None]:
+        """Produce to a topic meanwhile, for some seconds."""
+        with self._cluster.client_running(
+            *("teacherd", "produce", "patterns.npz", "--partitions", "1", "--rate", "20"),
             *("--limit", str(RECORDS_AT_ONCE), "--to", f"kafka://{self._kafka}/{topic}"),
-        )
+        ) as producing:
+            yield
+        expect(producing.returncode == 0, "a topic that takes records")
 
 
 def main() -> None:
