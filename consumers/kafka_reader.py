@@ -12,7 +12,7 @@ from teacherd.consumers.kafka_client import make_client
 from teacherd.consumers.kafka_config import KafkaConfig, client_options
 from teacherd.consumers.kafka_errors import source_errors
 from teacherd.consumers.kafka_unpacking import unpack_leanly
-from teacherd.consumers.record import OffsetRange
+from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import SourceError
 
@@ -60,9 +60,21 @@ def read_ranges(
         consumer = open_consumer(config)
     try:
         for each in ranges:
-            yield from _read_range(consumer, each, monotonic)
+            if not _is_gone(consumer, each.partition, topic=config.topic):
+                yield from _read_range(consumer, each, monotonic)
     finally:
         consumer.close(autocommit=False, timeout_ms=1000)
+
+
+def _is_gone(consumer: Any, partition: Partition, *, topic: str) -> bool:  # noqa: ANN401 (as above)
+    """Tell whether a partition is of a topic that was moved away from, or made anew with fewer.
+
+    That the topic itself is not there may pass.
+    """
+    with source_errors("reading again"):
+        numbers = consumer.partitions_for_topic(partition.topic)
+    is_known = bool(numbers) or partition.topic != topic
+    return is_known and partition.number not in numbers
 
 
 def _read_range(

@@ -181,9 +181,9 @@ class StreamLog:
         return {self._partition: self._position}
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RecordBatch]:
-        """Yield the records of these ranges once more, in order."""
-        for _, start, end in ranges:
-            at = start
+        """Yield the records of these ranges once more, in order; none of another stream."""
+        for partition, start, end in ranges:
+            at = start if partition == self._partition else end
             while batch := self._select(at, end, _READ_RECORDS):
                 yield batch
                 at = batch.offsets[-1] + 1

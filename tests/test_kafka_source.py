@@ -200,6 +200,18 @@ def test_a_range_is_read_again_without_moving(kafka: KafkaService, open_source: 
     assert [] == read(3, 9)
 
 
+def test_of_a_topic_that_is_no_more_nothing_is_read(
+    kafka: KafkaService, open_source: OpenSource
+) -> None:
+    """Who asks has moved to another: it would be waited for in vain, and intake with it."""
+    topic = kafka.create_topic()
+    source = open_source(topic)
+    start(source)
+    gone = [Partition("nothing-of-that-name", 0), Partition(topic, 7)]
+
+    assert [] == list(source.read([OffsetRange(each, 0, 5) for each in gone]))
+
+
 def committed(kafka: KafkaService, topic: str, number: int = 0) -> OffsetAndMetadata:
     """Return what the group has for a partition."""
     consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=f"{topic}-group")

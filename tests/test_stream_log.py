@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from records import INSTANCES
 
-from teacherd.consumers.record import NewRecord, OffsetRange, Record
+from teacherd.consumers.record import NewRecord, OffsetRange, Partition, Record
 from teacherd.consumers.source import Lag, RecordsLostError, SourceError
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 
@@ -224,6 +224,15 @@ def test_ranges_are_read_without_moving_the_position(open_log: OpenLog) -> None:
 
     assert [*range(600, 1001), 2, 3] == offsets
     assert {INSTANCES: 500} == log.positions()
+
+
+def test_of_another_stream_nothing_is_read(open_log: OpenLog) -> None:
+    """A lineage that has moved here may ask for what it learned before: offsets begin alike."""
+    log = open_log()
+    log.append([NewRecord(b"a"), NewRecord(b"b")])
+    others = [OffsetRange(Partition("moved", number), 1, 3) for number in range(2)]
+
+    assert [] == list(log.read(others))
 
 
 def test_lag_counts_what_lies_beyond_the_position(open_log: OpenLog, clock: Clock) -> None:
