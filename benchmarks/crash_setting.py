@@ -25,7 +25,7 @@ from crash_rig import (
 )
 from kafka_service import KafkaService
 from power_cut import copy_stream
-from streams import append_records
+from stream_writing import append_records
 
 NUM_TASKS = 5
 NUM_GATED_OUTCOMES = 7

@@ -31,7 +31,7 @@ from report import ROOT, Report, alternate, parse_arguments, progress
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from base_models import digits, digits_base
-from streams import append_digits
+from stream_writing import append_digits
 
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.config import Config

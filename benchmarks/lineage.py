@@ -29,7 +29,7 @@ from report import ROOT, Report, parse_arguments, progress
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from base_models import digits_base
-from streams import append_digits
+from stream_writing import append_digits
 
 from teacherd.daemon.backup import make_backup
 from teacherd.daemon.config import Config

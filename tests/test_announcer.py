@@ -13,7 +13,7 @@ from assemblies import Bench, feature_records, make_bench
 from crash_rig import crash_records, crash_settings
 from flaky_server import Answer, Asked, FlakyServer
 from forked_daemon import ForkedDaemon
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Command

@@ -9,7 +9,7 @@ from command_line import CommandLine, write_settings
 from crash_rig import crash_records, crash_settings
 from forked_daemon import ForkedDaemon
 from lineages import open_state
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Command

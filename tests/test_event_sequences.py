@@ -20,7 +20,7 @@ from events_document import require_sequence
 from kafka_broker import KafkaCluster
 from kafka_daemon import feature_values, kafka_settings
 from kafka_service import KafkaService
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from daemon_process import DaemonProcess
-from streams import append_digits
+from stream_writing import append_digits
 
 from teacherd.daemon.errors import ExitCode
 

@@ -21,7 +21,7 @@ from crash_rig import (
     make_rig,
     uninterrupted,
 )
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback
 

@@ -10,7 +10,7 @@ import torch
 from assemblies import Bench, feature_records, make_bench
 from crash_rig import crash_settings
 from forked_daemon import ForkedDaemon
-from streams import append_digits
+from stream_writing import append_digits
 
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Answer, Command, Verb

@@ -11,7 +11,7 @@ from assemblies import feature_records
 from base_models import untrained_base
 from daemon_process import DaemonProcess
 from prometheus_client.parser import text_string_to_metric_families
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.consumers.record import Partition
 from teacherd.daemon.entries import Plan

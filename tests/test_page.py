@@ -18,7 +18,7 @@ from base_models import digits
 from chromium import chromium
 from daemon_process import DaemonProcess
 from playwright.sync_api import Browser, Page
-from streams import append_digits
+from stream_writing import append_digits
 from terminal import Terminal
 
 TASK_INSTANCES = 40

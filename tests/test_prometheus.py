@@ -20,7 +20,7 @@ from programs import find_program
 from prometheus_server import HASTE, PrometheusServer, hasten
 from serving_process import ServingProcess
 from stalling_proxy import StallingProxy
-from streams import append_digits
+from stream_writing import append_digits
 
 INSTALL = "apt-get install -y --no-install-recommends prometheus"
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "dashboards" / "teacherd.json"

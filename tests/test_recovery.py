@@ -25,7 +25,7 @@ from crash_rig import (
 )
 from disk_faults import FailSync
 from forked_daemon import ForkedDaemon
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.daemon.errors import ExitCode
 from teacherd.daemon.interruption import StopRequestedError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from base_models import NUM_FEATURES, untrained_base
-from streams import append_records
+from stream_writing import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord
