@@ -387,7 +387,8 @@ class Learning:
         places = dict(self._journal.lineage.places)
         self._release(places, needed_from=self._checkpoints.needed_from())
         seconds = self._monotonic() - running.started
-        if running.is_whole and outcome.result in ("accepted", "held"):
+        is_learned = outcome.result in ("accepted", "held") and not outcome.is_cut_short
+        if running.is_whole and is_learned:
             self._load.learned(running.plan, seconds)
         self._observation.task_closed(running.plan, outcome, seconds, self._journal.lineage)
 

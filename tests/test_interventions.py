@@ -138,6 +138,22 @@ def test_a_task_in_training_is_closed_as_held_first(start: Start) -> None:
     assert 2 == len(bench.plans())
 
 
+def test_a_task_that_was_cut_short_says_nothing_of_what_learning_costs(start: Start) -> None:
+    """Headroom, and the epochs of the next plan, would be those of a machine twice as fast."""
+    bench, assembly = start(30, learning={"epochs": 3})
+    begin_task(assembly)
+    while assembly.learning.is_busy:
+        bench.clock.seconds += 10
+        assembly.learning.tick()
+    cost = assembly._load._epoch_seconds
+    begin_task(assembly)
+    ask(assembly, "rollback", 0)
+
+    assert cost
+    assert "held" == bench.outcomes()[-1].result
+    assert cost == assembly._load._epoch_seconds
+
+
 def test_learning_goes_on_from_the_rolled_back_weights(start: Start, tmp_path: Path) -> None:
     """As if what came after them had never been: bit for bit, also after a restart."""
     bench, assembly = start(40)
