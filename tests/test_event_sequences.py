@@ -102,7 +102,7 @@ def judge(tmp_path: Path) -> Iterator[Judge]:
                 learning={
                     "epochs": 10,
                     "batch_size": 16,
-                    "optimizer": {"learning_rate": 0.1},
+                    "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
                     "distillation": {"label_share": 1.0, "dust_weight": 0.0},
                     "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.1},
                 },

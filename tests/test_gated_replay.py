@@ -64,7 +64,7 @@ def bench(tmp_path: Path) -> Bench:
         },
         learning={
             "epochs": 4,
-            "optimizer": {"learning_rate": 0.3},
+            "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.3},
             "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.1},
         },
         tasks={"instances": 60, "min_instances": 1},

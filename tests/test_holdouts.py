@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "tasks": {"instances": TASK_INSTANCES, "min_instances": 1, "max_age_seconds": 60},
             "learning": {
                 "epochs": 12,
-                "optimizer": {"learning_rate": 0.1},
+                "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
                 "consolidation": {"freezing_epochs": 1, "interval_epochs": 3},
             },
         }

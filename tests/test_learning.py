@@ -96,7 +96,10 @@ def test_nothing_is_cut_before_it_is_due(start: Start) -> None:
 
 def test_a_loss_that_is_not_finite_costs_the_task_and_nothing_else(start: Start) -> None:
     """Quarantined after a second attempt: the head stays, the records are kept for people."""
-    wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
+    wild = {
+        "epochs": 3,
+        "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 1e38, "gradient_clip": 1e38},
+    }
     bench, assembly = start(20, learning=wild)
     assembly.intake.tick()
     learn_task(assembly)
@@ -166,7 +169,10 @@ def test_a_task_that_was_too_fast_is_learned_more_slowly(start: Start) -> None:
 
 def test_a_stop_between_two_attempts_goes_on_with_the_second(start: Start) -> None:
     """The entry alone says what is to be done; a task in quarantine is not tried a third time."""
-    wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
+    wild = {
+        "epochs": 3,
+        "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 1e38, "gradient_clip": 1e38},
+    }
     bench, assembly = start(10, learning=wild)
     assembly.intake.tick()
     while not any(isinstance(each, Retry) for each in bench.entries()):

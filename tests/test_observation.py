@@ -15,7 +15,7 @@ from teacherd.daemon.commands import Command, Verb
 SWIFT = {
     "epochs": 5,
     "consolidation": {"kind": "none"},
-    "optimizer": {"learning_rate": 0.3},
+    "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.3},
 }
 
 

@@ -203,7 +203,7 @@ def test_faults_fire_their_alerts(
     learning = {
         "epochs": 10,
         "consolidation": {"kind": "none"},
-        "optimizer": {"learning_rate": 0.02},
+        "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.02},
         "distillation": {"label_share": 1.0, "dust_weight": 0.0},
     }
     daemon = start_daemon(

@@ -17,7 +17,7 @@ from teacherd.daemon.lineage_log import read_lineage_log
 WATCHED = {"min_instances": 60, "watch_inputs": True}
 LEARNED = {
     "epochs": 12,
-    "optimizer": {"learning_rate": 0.1},
+    "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
     "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.1},
 }
 

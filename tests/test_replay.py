@@ -111,7 +111,7 @@ def test_a_lineage_with_a_history_is_followed(bench: Bench, tmp_path: Path) -> N
         return later
 
     bench.append(feature_records(10, seed=3))
-    go_on(5, optimizer={"learning_rate": 1e38})
+    go_on(5, optimizer={"kind": "sgd", "decay": "none", "learning_rate": 1e38})
     bench.append([bad_record()] * 10)
     go_on(6, epochs=5)
     bench.append(feature_records(20, seed=4))
@@ -162,7 +162,13 @@ def test_where_records_are_gone_it_begins_with_the_oldest_version_possible(
 
 def test_what_became_no_version_needs_no_records(bench: Bench, tmp_path: Path) -> None:
     """It left no trace: it is not judged again, and the rest comes out the same."""
-    diverging = {**bench.settings, "learning": {"epochs": 3, "optimizer": {"learning_rate": 1e38}}}
+    diverging = {
+        **bench.settings,
+        "learning": {
+            "epochs": 3,
+            "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 1e38},
+        },
+    }
     assert ExitCode.OK == ForkedDaemon(diverging, tmp_path).run_until_tasks(NUM_TASKS)
     bench.append(feature_records(10, seed=5))
     daemon = ForkedDaemon(bench.settings, tmp_path)

@@ -104,7 +104,10 @@ def test_a_quarantined_task_is_learned_from_its_own_records_once_the_stream_has_
     tmp_path: Path, *, is_restarted: bool
 ) -> None:
     """They are what the plan's digest says, and stay until the task is learned, over a restart."""
-    wild = {"epochs": 3, "optimizer": {"learning_rate": 1e38, "gradient_clip": 1e38}}
+    wild = {
+        "epochs": 3,
+        "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 1e38, "gradient_clip": 1e38},
+    }
     bench = make_bench(tmp_path, learning=wild)
     bench.append(feature_records(10))
     assembly = bench.assemble()

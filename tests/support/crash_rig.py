@@ -45,7 +45,7 @@ GATED: Mapping[str, dict[str, Any]] = {
     "learning": {
         "epochs": 4,
         "batch_size": 16,
-        "optimizer": {"learning_rate": 0.1},
+        "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
         "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.05},
     },
     "checkpoints": {"interval_steps": 3},
