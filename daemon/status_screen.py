@@ -121,7 +121,7 @@ def _accuracies(status: Answer) -> Table:
     for name in list(learning.get("teacher_accuracy", {}))[:_NUM_SETS]:
         lost = learning.get("forgetting", {}).get(name)
         table.add_row(
-            printable(name),
+            _plain(name),
             *(
                 _share(learning.get(f"{model}_accuracy", {}).get(name))
                 for model in ("teacher", "student", "base")
@@ -138,15 +138,13 @@ def _drift(detectors: Mapping[str, Mapping[str, Any]]) -> list[RenderableType]:
     for name, each in detectors.items():
         values = (_number(each.get(key)) for key in ("score", "threshold"))
         alarm = word(each.get("last_alarm_ms"), name="last_alarm_ms") or "-"
-        table.add_row(
-            printable(name), *values, alarm, style="yellow" if each.get("alarmed") else None
-        )
+        table.add_row(_plain(name), *values, alarm, style="yellow" if each.get("alarmed") else None)
     return [Text(), table]
 
 
 def _tasks(status: Answer, history: Answer) -> Table:
     sets = list(status.get("learning", {}).get("base_accuracy", {}))[:_NUM_SETS]
-    table = _table("task", "closed", "instances", "verdict", "version", *map(printable, sets))
+    table = _table("task", "closed", "instances", "verdict", "version", *map(_plain, sets))
     # A task is a line: folded, the reasons of a few tasks push all else off the screen.
     table.add_column("reasons", no_wrap=True, overflow="ellipsis", ratio=1)
     table.expand = True
@@ -159,12 +157,17 @@ def _tasks(status: Answer, history: Answer) -> Table:
             Text(row["result"], style="green" if row["result"] == "accepted" else "red"),
             "-" if row["version"] is None else f"v{row['version']}",
             *(_share(row["teacher"].get(name)) for name in sets),
-            printable("; ".join(row["reasons"])),
+            _plain("; ".join(row["reasons"])),
         )
     return table
 
 
-def _table(first: str, *others: str) -> Table:
+def _plain(text: str) -> Text:
+    """Return what others named: rich would take brackets in it for markup."""
+    return Text(printable(text))
+
+
+def _table(first: str, *others: RenderableType) -> Table:
     table = Table(first, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in others:
         table.add_column(name, justify="right")

@@ -92,6 +92,22 @@ def test_no_escape_sequence_of_a_stranger_reaches_the_terminal() -> None:
     assert "It \\x1b[2Jlags." in picture
 
 
+def test_names_and_reasons_are_shown_as_they_are() -> None:
+    """A class or a set may be called anything: brackets are no markup, colons no pictures."""
+    learning = {
+        name: {"[/red]:cat:": value}
+        for name, value in [("teacher_accuracy", 1), ("base_accuracy", 1)]
+    }
+    row = {**HISTORY["tasks"][0], "reasons": ["class [/dog]: 3 won"], "teacher": {}}
+    picture = drawn(
+        {**STATUS, "learning": learning, "drift": {"[x]": {}}}, {**HISTORY, "tasks": [row]}
+    )
+
+    assert 2 == picture.count("[/red]:cat:")
+    assert "[x]" in picture
+    assert "class [/dog]: 3 won" in picture
+
+
 def test_a_daemon_that_has_only_begun_can_be_watched() -> None:
     """Its sections come one by one."""
     picture = drawn({"state": "starting"}, {})
