@@ -326,7 +326,7 @@ class Assembly:
         served = state.versions.load(
             current.version, current.sha256, current.manifest_sha256, device=str(device)
         )
-        observation.published(served.manifest)
+        observation.published(served.manifest, lineage)
         measured = measurement.measure(head.network, on_batch=self._go_on)
         observation.head_measured(measured)
         if current.version != lineage.head:

@@ -56,7 +56,7 @@ class Interventions:
             raise UsageError("promote needs the number of a version")
         probation = self._core.settings.gate.probation_tasks
         manifest = self._publisher.promote(version, probation_tasks=probation)
-        self._observation.published(manifest)
+        self._observation.published(manifest, self._journal.lineage)
         self._observation.teacher_measured(self._core.measure(version))
         self._observation.standing(self._journal.lineage)
         return {"version": version}
@@ -75,7 +75,7 @@ class Interventions:
         self._checkpointing.write_between()
         manifest = self._publisher.serve_current()
         self._versions.prune(self._journal.lineage)
-        self._observation.published(manifest)
+        self._observation.published(manifest, self._journal.lineage)
         measured = self._core.measure(rollback.version)
         self._observation.head_measured(measured)
         self._observation.teacher_measured(measured)

@@ -381,7 +381,7 @@ class Learning:
         self._checkpointing.write_between()
         if manifest is not None and outcome.should_publish:
             self._versions.serve(manifest)
-            self._observation.published(manifest)
+            self._observation.published(manifest, self._journal.lineage)
         self._versions.prune(self._journal.lineage)
         self._quarantining.mend(self._journal.lineage)
         places = dict(self._journal.lineage.places)

@@ -42,6 +42,8 @@ class VersionRecord:
     """The task it learned; None for version 0, and for one that a rollback made of its parent."""
     manifest_sha256: str | None = None
     """None where the log is too old to say."""
+    newest_event_ms: int = 0
+    """Event time of the newest instance of its task, or of those before if that was a later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ class Lineage:
                 self.head,
                 plan.task,
                 outcome.manifest_sha256,
+                self._newest_event_ms(outcome),
             )
             self.head = outcome.version
             self.unpublished = outcome.version if outcome.should_publish else None
@@ -194,6 +197,13 @@ class Lineage:
         self.unfinished = None
         self.drift.apply(outcome)
         self.matrix.apply(outcome)
+
+    def _newest_event_ms(self, outcome: Outcome) -> int:
+        newest = int(outcome.figures.get("newest_event_ms", 0))
+        # What is tried again is older than what was learned meanwhile. Else a task speaks for
+        # itself: a time that lies in the future by mistake is that of one task only.
+        is_again = outcome.task != self.num_tasks
+        return max(newest, self.versions[self.head].newest_event_ms) if is_again else newest
 
     def _set_aside(self, aside: SetAside) -> None:
         self.set_aside[aside.plan.task] = aside
@@ -217,7 +227,12 @@ class Lineage:
         self._require(rollback.to in self.versions, f"{name}, which there is not")
         self._require(rollback.version == self.next_version, f"{name} does not make the next one")
         self.versions[rollback.version] = VersionRecord(
-            rollback.version, rollback.sha256, rollback.to, None, rollback.manifest_sha256
+            rollback.version,
+            rollback.sha256,
+            rollback.to,
+            None,
+            rollback.manifest_sha256,
+            self.versions[rollback.to].newest_event_ms,
         )
         self.head = self.current = rollback.version
         self.unpublished = self.due_rollback = None

@@ -232,7 +232,7 @@ class Observation:
             "task": {"number": None, "steps_done": 0, "steps": 0, "oldest_timestamp_ms": None},
         }
 
-    def published(self, manifest: Manifest) -> None:
+    def published(self, manifest: Manifest, lineage: Lineage) -> None:
         """A version is served from now on."""
         metrics = self._metrics
         if self._served is not None:
@@ -242,7 +242,14 @@ class Observation:
         ).set(1)
         metrics.teacher_version.set(manifest.version)
         metrics.teacher_age.set_function(lambda: self._age(manifest))
-        newest = manifest.metrics.get("newest_event_ms", 0.0) / 1000
+        # A base that was a version of another lineage has learned, too.
+        newest = (
+            max(
+                manifest.metrics.get("newest_event_ms", 0.0),
+                lineage.versions[manifest.version].newest_event_ms,
+            )
+            / 1000
+        )
         # Also where nothing was learned: the function of what was served before would stay.
         metrics.freshness.set_function(lambda: max(0.0, self._now() - newest) if newest else 0.0)
         self._board.update(

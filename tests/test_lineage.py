@@ -275,3 +275,21 @@ def test_versions_that_something_goes_on_from_are_pinned() -> None:
     lineage.apply(replace(accepted(2, 2), should_publish=False))
 
     assert {0, 1, 2} == lineage.pinned
+
+
+def test_a_task_tried_again_makes_nothing_that_was_learned_meanwhile_older() -> None:
+    """Each task speaks for itself, but for one of yesterday that is learned today."""
+    lineage = fold(OPEN, plan(1, 0, 5), Outcome(task=1, result="held"))
+    begun = [
+        (plan(2, 5, 10, head=0), 3000.0),
+        (plan(3, 10, 15, head=1), 2000.0),
+        (retry(1, head=2, cause="request"), 1000.0),
+    ]
+    for version, (entry, moment) in enumerate(begun, start=1):
+        lineage.apply(entry)
+        outcome = accepted(entry.task, version)
+        lineage.apply(replace(outcome, figures={"newest_event_ms": moment}))
+    lineage.apply(Rollback(version=4, to=1, sha256="01", cause="request"))
+
+    found = [record.newest_event_ms for record in lineage.versions.values()]
+    assert [0, 3000, 2000, 2000, 3000] == found
