@@ -72,7 +72,7 @@ def drain(
     from teacherd.daemon.deciding_by_hand import carry_out, wait_for_end
 
     answer = carry_out(read_config(config, assignments), Command("drain", None))
-    say(f"{answer['waiting']} records wait in its buffer; it ends when the stream has no more")
+    say("asked to drain: it ends when all that is in the stream has been learned")
     wait_for_end(answer["process"])
     if as_json:
         print_json(answer)

@@ -1,14 +1,16 @@
-"""What changes the course of a lineage from outside a task: promote, rollback, retry, probation.
+"""What changes a lineage's course from outside a task: promote, rollback, retry, drain, probation.
 
 Of the learning thread: called between two steps.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 from teacherd.daemon.checkpointing import Checkpointing
 from teacherd.daemon.commands import Answer, Verb
 from teacherd.daemon.deciding_core import DecidingCore
+from teacherd.daemon.draining import Draining
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.observation import Observation
@@ -34,6 +36,7 @@ class Interventions:
         checkpointing: Checkpointing,
         observation: Observation,
         retrying: Retrying,
+        draining: Draining,
         close_running: Callable[[], None],
     ) -> None:
         self._journal = journal
@@ -43,12 +46,18 @@ class Interventions:
         self._checkpointing = checkpointing
         self._observation = observation
         self._retrying = retrying
+        self._draining = draining
         self._close_running = close_running
 
     @property
     def handlers(self) -> Mapping[Verb, Callable[[int | None], Answer]]:
         """What carries out each command."""
-        return {"promote": self.promote, "rollback": self.roll_back, "retry": self.retry}
+        return {
+            "promote": self.promote,
+            "rollback": self.roll_back,
+            "retry": self.retry,
+            "drain": self.drain,
+        }
 
     def promote(self, version: int | None) -> Answer:
         """Serve a version that was accepted and not published."""
@@ -89,3 +98,8 @@ class Interventions:
         lineage = self._journal.lineage
         self._retrying.add(number, lineage)
         return {"task": number, "after": lineage.unfinished.task if lineage.unfinished else None}
+
+    def drain(self, _: int | None) -> Answer:
+        """Have all learned that there is, also what would wait for more, and the process end."""
+        self._draining.ask()
+        return {"process": os.getpid()}

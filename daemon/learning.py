@@ -5,7 +5,6 @@ checkpoint, `current`, release. Each is durable before the next, so that a crash
 mended from the log.
 """
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.checkpoint import CheckpointConfig, CheckpointStore
 from teacherd.daemon.checkpointing import Checkpointing
-from teacherd.daemon.commands import Answer, Commands
+from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.draining import Draining
@@ -125,6 +124,7 @@ class Learning:
             checkpointing=self._checkpointing,
             observation=observation,
             retrying=retrying,
+            draining=draining,
             close_running=self._close_for_rollback,
         )
         self._buffer = buffer
@@ -184,7 +184,7 @@ class Learning:
             if quarantined is not None:
                 self._close(quarantined)
             return not self._stop.is_set()
-        self._commands.obey({**self._interventions.handlers, "drain": self._drain})
+        self._commands.obey(self._interventions.handlers)
         if self._running is None:
             self._take_reconfigurations()
             self._begin_next()
@@ -226,12 +226,6 @@ class Learning:
                 self._log.info("drained")
                 self._stop.set()
         return cause
-
-    def _drain(self, _: int | None) -> Answer:
-        """Learn what there is, also what would wait for more to come, and then end."""
-        self._draining.ask()
-        self._log.info("draining", waiting=self._buffer.num_records)
-        return {"waiting": self._buffer.num_records, "process": os.getpid()}
 
     def _begin_again(self, task: BufferedTask) -> None:
         """Learn a task that was set aside once more, from the head of now."""
