@@ -37,6 +37,7 @@ _FIRST_BACKOFF_SECONDS = 0.2
 _LAG_INTERVAL_SECONDS = 1.0
 _RETENTION_INTERVAL_SECONDS = 60.0
 _RELEASE_INTERVAL_SECONDS = 5.0
+_REREADING_INTERVAL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +130,7 @@ class Intake:
         self._releases: queue.SimpleQueue[_Release] = queue.SimpleQueue()
         self._release: _Release | None = None
         self._next_release = 0.0
+        self._next_rereading = 0.0
         self._taken = dict(source.positions())
         self._is_in_step = True
         self._backoff = 0.0
@@ -178,7 +180,7 @@ class Intake:
     def tick(self) -> None:
         """Move one batch from the source to the buffer."""
         self._forward_releases()
-        self.requests.serve(self._source, on_batch=lambda: self._board.beat("intake"))
+        self._read_again()
         self._observe_lag()
         if self._draining.is_at_end:
             self._source.pause()
@@ -202,6 +204,19 @@ class Intake:
         self._is_in_step = True
         if batch is None and self._draining.is_asked and not self._has_lag():
             self._draining.reach_end()
+
+    def _read_again(self) -> None:
+        """Read what somebody asks for once more; where that fails, what is new comes all the same.
+
+        What is new may lie with other brokers, or in another topic.
+        """
+        if self._now() < self._next_rereading:
+            return
+        try:
+            self.requests.serve(self._source, on_batch=lambda: self._board.beat("intake"))
+        except SourceError as error:
+            self._next_rereading = self._now() + _REREADING_INTERVAL_SECONDS
+            self._log.warning("rereading_failed", error=str(error))
 
     def _has_lag(self) -> bool:
         """Whether there is something to read: a source that is slow may also give nothing."""

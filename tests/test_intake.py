@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from assemblies import CLASSES, Bench, Clock, bad_record, feature_records, make_bench
+from structlog.testing import capture_logs
 
 from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record import OffsetRange, Partition
@@ -365,3 +366,32 @@ def test_reading_once_more_shows_life_at_every_batch(tmp_path: Path) -> None:
     assembly.close()
 
     assert [0.0, 0.0] == moments
+
+
+def test_what_cannot_be_read_again_does_not_keep_back_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One broker of several may be away: a retry waits for it, the other partitions do not."""
+    bench = make_bench(tmp_path)
+    bench.append(feature_records(3))
+    assembly = bench.assemble()
+    answer = assembly.intake.requests.ask([OffsetRange(PARTITION, 1, 3)], list)
+
+    def be_away(_: object) -> Iterator[RecordBatch]:
+        raise SourceError("away")
+
+    with monkeypatch.context() as away, capture_logs() as logs:
+        away.setattr(assembly.intake._source, "read", be_away)
+        for _ in range(3):
+            assembly.intake.tick()
+
+    assert assembly._buffer is not None
+    assert 3 == assembly._buffer.num_records
+    assert [("rereading_failed", "away")] == [(each["event"], each["error"]) for each in logs]
+    assert not answer.done()
+
+    bench.clock.seconds += 60
+    assembly.intake.tick()
+    assembly.close()
+
+    assert [[1, 2]] == [list(batch.offsets) for batch in answer.result(timeout=0)]
