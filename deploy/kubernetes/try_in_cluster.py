@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trial_cluster import Cluster, expect, say
+from trial_cluster import Cluster, expect, say, wait_until
 from trial_release import CHART, Release, expect_no_failures
 
 RECORDS_AT_ONCE = 100
@@ -194,9 +194,11 @@ class Trial:
         release = Release(
             self._cluster, "teacherd-kafka", {"source": "kafka", "kafka": settings}, first=0
         )
+        # The first record makes the topic, as soon as the broker answers.
+        wait_until(lambda: self._produce(topic, 1) == 0, "a broker that takes a record")
+        release.produced = 1 + RECORDS_AT_ONCE
         with self._producing(topic):
-            release.produced = RECORDS_AT_ONCE
-        release.install()
+            release.install()
         release.wait_until_learned()
         before = release.lineage()
         with self._producing(topic):
@@ -216,12 +218,19 @@ class Trial:
     @contextmanager
     def _producing(self, topic: str) -> Iterator[None]:
         """Produce to a topic meanwhile, for some seconds."""
-        with self._cluster.client_running(
-            *("teacherd", "produce", "patterns.npz", "--partitions", "1", "--rate", "20"),
-            *("--limit", str(RECORDS_AT_ONCE), "--to", f"kafka://{self._kafka}/{topic}"),
-        ) as producing:
+        command = self._production(topic, RECORDS_AT_ONCE, "--rate", "20")
+        with self._cluster.client_running(*command) as producing:
             yield
         expect(producing.returncode == 0, "a topic that takes records")
+
+    def _produce(self, topic: str, count: int) -> int:
+        command = ("exec", "client", "--", *self._production(topic, count))
+        return self._cluster.try_to("kubectl", *command)[0]
+
+    def _production(self, topic: str, count: int, *options: str) -> tuple[str, ...]:
+        to = f"kafka://{self._kafka}/{topic}"
+        produce = ("teacherd", "produce", "patterns.npz", "--to", to, "--partitions", "1")
+        return (*produce, "--limit", str(count), *options)
 
 
 def main() -> None:
