@@ -147,7 +147,8 @@ class Learning:
     def resume(self, plan: Plan, task: BufferedTask, state: Mapping[str, Any] | None) -> None:
         """Take up a plan that has no outcome yet, from a checkpoint inside it if there is one."""
         self._begin(plan, task, age_seconds=0.0)
-        if state is not None:
+        # It is closed already where there is nothing to learn, or a probation fails by other bits.
+        if state is not None and self._running is not None:
             try:
                 self._core.load_state_dict(state)
             except (KeyError, ValueError) as error:

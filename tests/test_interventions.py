@@ -301,6 +301,24 @@ def test_a_version_that_fails_its_probation_is_rolled_back(
     assert 1.0 == bench.value("task_retries_total", cause="probation")
 
 
+def test_a_resumed_task_may_fail_the_probation_too(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other bits, of a GPU or a newer torch, may tip the balance that held when it was begun."""
+    bench, assembly = start(30)
+    learn(assembly, 2)
+    assembly.intake.tick()
+    assert assembly._buffer is not None
+    task = assembly._buffer.cut("count")
+    plan = assembly.learning._plan(task)
+    with monkeypatch.context() as bad:
+        spoil(assembly, bad, lost=6)
+        assembly.learning.resume(plan, task, {})
+
+    assert ["outcome", "rollback"] == [each.kind for each in entries(bench)[-2:]]
+    assert not assembly.learning.is_busy
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 def test_what_a_failed_probation_put_off_is_learned_as_it_was_planned(
     start: Start, monkeypatch: pytest.MonkeyPatch, *, is_restarted: bool
