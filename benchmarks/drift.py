@@ -41,6 +41,7 @@ from teacherd.daemon.input_sketch import sketch
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.embedding import Embedder
 from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.optimizer import OptimizerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import Mlp, SmallCnn
 from teacherd.models.task import Task
@@ -48,9 +49,12 @@ from teacherd.models.task import Task
 TASK = 1000
 BASE = 10_000
 LEARNING = LearnerConfig(
-    epochs=3, consolidation=ConsolidationConfig(freezing_epochs=1, interval_epochs=1)
+    epochs=3,
+    optimizer=OptimizerConfig(kind="sgd", learning_rate=0.01, decay="none"),
+    consolidation=ConsolidationConfig(freezing_epochs=1, interval_epochs=1),
 )
-"""Few epochs: a teacher that follows the stream, at a bearable cost."""
+"""Few epochs: a teacher that follows the stream, at a bearable cost. Fixed, so that figures stay
+comparable when a default of learning changes."""
 CPU = torch.device("cpu")
 Inputs = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]

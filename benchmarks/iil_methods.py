@@ -119,13 +119,18 @@ METHODS: Mapping[str, Method] = {
     ),
     "ours": Method(text="ours: DBD + KC-EMA, the defaults", build=_learned()),
     "without_fused": Method(
-        text="ours without fused labels", build=_learned(distillation__label_share=1.0)
+        text="ours without the teacher's share in the labels",
+        build=_learned(distillation__label_share=1.0),
     ),
     "without_dust": Method(
         text="ours without dusted inputs", build=_learned(distillation__dust_weight=0.0)
     ),
     "without_consolidation": Method(
         text="ours without KC-EMA, student served", build=_learned(consolidation__kind="none")
+    ),
+    "fused_form": Method(
+        text="ours with fused labels at temperature 1, as the paper has them",
+        build=_learned(distillation__form="fused", distillation__temperature=1.0),
     ),
     "mixed_dust": Method(
         text="ours with mixed pairs as dust", build=_learned(distillation__dust="mixed")
@@ -136,7 +141,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "spatial_temporal": Method(
         text="ours with STS instead of EMA(m_eff), same expected retain",
-        build=_learned(consolidation__kind="spatial_temporal", consolidation__keep_probability=0.2),
+        build=_learned(consolidation__kind="spatial_temporal", consolidation__keep_probability=0.1),
     ),
     "guarded": Method(
         text="ours, guarded: 5 % of each task held out for the gate",

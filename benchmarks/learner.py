@@ -6,7 +6,7 @@ fifth epoch, when a consolidation has changed its answers to the others. Plain f
 A sample is those five epochs, consolidation included.
 
 The reference is the loop that anyone would write in torch: gather, normalise, forward,
-cross-entropy, backward, clip, SGD; on the same network, batch and data, BatchNorm frozen in both.
+cross-entropy, backward, clip, AdamW; on the same network, batch and data, BatchNorm frozen in both.
 
 Figures, for two networks: `step_ratio` (method / reference), `fine_tuning_ratio` (the learner,
 configured as plain fine-tuning / reference: what keyed draws, checks and reports cost) and seconds.
@@ -107,9 +107,7 @@ def build_reference_step(subject: Subject, device: torch.device) -> Callable[[],
     preprocessing = preprocessing_of(subject.task)
     inputs = torch.from_numpy(subject.task.inputs).to(device)
     labels = torch.from_numpy(subject.task.labels).to(device)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4, fused=True
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.001, weight_decay=5e-4, fused=True)
     order = torch.randperm(len(labels), device=device).split(subject.batch_size)
     num_done = 0
 

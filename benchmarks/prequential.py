@@ -64,7 +64,7 @@ def build_methods() -> dict[str, LearnerConfig]:
     plain = replace(ours.distillation, label_share=1.0, dust_weight=0.0)
     averaged = replace(ours, distillation=plain)
     served = replace(averaged, consolidation=replace(ours.consolidation, kind="none"))
-    # A drift is to be followed: the demo's settings (README).
+    # A drift is to be followed: the demo's settings.
     following = replace(
         ours,
         distillation=replace(ours.distillation, label_share=0.7),

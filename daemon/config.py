@@ -74,7 +74,7 @@ _DECODING_BEFORE: Mapping[str, Any] = {"max_header_bytes": sys.maxsize}
 """What decoding did before these keys came; entries of the log without them still mean it."""
 _LEARNING_BEFORE: Mapping[str, Mapping[str, Any]] = {
     "optimizer": {"decay": "none"},
-    "distillation": {"dust": "noise"},
+    "distillation": {"dust": "noise", "form": "fused"},
 }
 """What learning did before these keys came."""
 

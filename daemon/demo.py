@@ -108,7 +108,8 @@ class Demo:
             },
             **self._source_settings(),
             "tasks": {"instances": stream.task_instances, "min_instances": 1},
-            # A drift is to be followed: more of the new is taken over than by default.
+            # A drift is to be followed, so labels weigh more than by default; tasks of a hundred
+            # are small, so a little more of the old teacher is kept.
             "learning": {
                 "distillation": {"label_share": 0.7},
                 "consolidation": {"retain": 0.3},

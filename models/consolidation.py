@@ -26,8 +26,8 @@ class ConsolidationConfig:
     """ema averages every tensor (S); spatial takes some tensors whole and leaves the others (S);
     spatial_temporal averages some and leaves the others (C); none makes the student the teacher
     at the end of the task, as plain training does."""
-    retain: float = 0.5
-    """Share of the old teacher left after one task, in expectation where tensors are drawn; 0.3 to
+    retain: float = 0.2
+    """Share of the old teacher left after one task, in expectation where tensors are drawn; 0.2 to
     0.7 is sensible. (O)"""
     momentum: float | None = None
     """Share of the teacher that one consolidation keeps (alpha), in expectation; null derives it
@@ -36,7 +36,7 @@ class ConsolidationConfig:
     """Epochs at the start of a task that train the student only. (S)"""
     interval_epochs: int = 5
     """Epochs from one consolidation to the next. (O)"""
-    keep_probability: float = 0.3
+    keep_probability: float = 0.1
     """Probability that spatial_temporal leaves a tensor of the teacher as it is; the rest is
     averaged further, so that `retain` holds. Other kinds do not use it. (O)"""
 

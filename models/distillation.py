@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from teacherd.models.batches import Batch
-from teacherd.models.losses import DistillationConfig, dust_loss, fuse_labels, fused_loss
+from teacherd.models.losses import (
+    DistillationConfig,
+    dust_loss,
+    fuse_labels,
+    fused_loss,
+    split_loss,
+)
 
 
 def loss_terms(
@@ -43,26 +49,35 @@ def loss_terms(
     student_logits = student(inputs).float()
     with torch.no_grad():
         teacher_logits = teacher(asked).float() if len(asked) else student_logits[:0]
-    targets = batch.labels
-    if config.asks_teacher_for_labels:
-        targets = fuse_labels(
-            teacher_logits[:num_instances] if answers_BK is None else answers_BK,
-            batch.labels,
-            label_share=config.label_share,
-            temperature=temperature,
-        )
-    fused = fused_loss(student_logits[:num_instances], targets, temperature=temperature)
+    if answers_BK is None and config.asks_teacher_for_labels:
+        answers_BK = teacher_logits[:num_instances]
+    fused = _label_loss(config, student_logits[:num_instances], answers_BK, batch.labels)
     if not config.has_dust:
         return {"total": fused, "fused": fused}
     dust = dust_loss(
         student_logits[num_instances:], teacher_logits[-num_instances:], temperature=temperature
     )
-    return {"total": fused + config.dust_weight * dust, "fused": fused, "dust": dust}
+    return {"total": fused + config.dust_factor * dust, "fused": fused, "dust": dust}
 
 
 def term_names(config: DistillationConfig) -> tuple[str, ...]:
     """Return the names of the terms, in their order."""
     return ("total", "fused", "dust") if config.has_dust else ("total", "fused")
+
+
+def _label_loss(
+    config: DistillationConfig, student_BK: Tensor, answers_BK: Tensor | None, labels_B: Tensor
+) -> Tensor:
+    """Return what label and teacher say about inputs without dust (method.md 2.2)."""
+    share, temperature = config.label_share, config.temperature
+    if answers_BK is None or not config.asks_teacher_for_labels:
+        return fused_loss(student_BK, labels_B, temperature=config.label_temperature)
+    if config.form == "split":
+        return split_loss(
+            student_BK, answers_BK, labels_B, label_share=share, temperature=temperature
+        )
+    targets_BK = fuse_labels(answers_BK, labels_B, label_share=share, temperature=temperature)
+    return fused_loss(student_BK, targets_BK, temperature=temperature)
 
 
 def _dusted(

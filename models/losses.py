@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DustKind = Literal["noise", "mixed"]
+Form = Literal["fused", "split"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +29,13 @@ class DistillationConfig:
     label_share: float = 0.5
     """Share of the one-hot label in the fused label (lambda); from 0.5 on the label stays the arg
     max whatever the teacher says. 1 is plain labels. (O)"""
-    temperature: float = 1.0
-    """Divides the logits of teacher and student alike (tau); 1 changes nothing. (O)"""
+    form: Form = "split"
+    """How label and teacher are weighed: fused asks the student for a mixture of both (S), split
+    for each on its own, with softened answers of the teacher (ours). At temperature 1 both have the
+    same gradient."""
+    temperature: float = 2.0
+    """Divides the logits of teacher and student alike (tau), in the split form not where the label
+    is asked for; 1 changes nothing. (O)"""
     dust_weight: float = 1.0
     """Weight of the loss on dusted inputs (beta); 0 dusts nothing and saves half the work. (O)"""
     dust: DustKind = "noise"
@@ -46,7 +52,7 @@ class DistillationConfig:
         if not 0 <= self.label_share <= 1:
             raise ValueError(f"label_share: {self.label_share}: must be from 0 to 1; take 0.5")
         if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature: {self.temperature}: must be above 0 and finite; take 1")
+            raise ValueError(f"temperature: {self.temperature}: must be above 0 and finite; take 2")
         if not 0 <= self.dust_weight < math.inf:
             raise ValueError(
                 f"dust_weight: {self.dust_weight}: must be at least 0 and finite; take 1"
@@ -58,6 +64,17 @@ class DistillationConfig:
                 f"sigma: {self.sigma}: must be above 0 and finite; take null to calibrate it, or "
                 "dust_weight 0 for no dust"
             )
+
+    @property
+    def label_temperature(self) -> float:
+        """Return what the student's logits are divided by where only the label is asked for."""
+        return 1.0 if self.form == "split" else self.temperature
+
+    @property
+    def dust_factor(self) -> float:
+        """Return what the KL divergence on dusted inputs is multiplied with in the total."""
+        square = self.temperature**2 if self.form == "split" else 1.0
+        return self.dust_weight * square
 
     @property
     def has_dust(self) -> bool:
@@ -99,13 +116,31 @@ def fused_loss(student_logits_BK: Tensor, targets: Tensor, *, temperature: float
     return F.cross_entropy(student_logits_BK / temperature, targets)
 
 
+def split_loss(
+    student_logits_BK: Tensor,
+    teacher_logits_BK: Tensor,
+    labels_B: Tensor,
+    *,
+    label_share: float,
+    temperature: float,
+) -> Tensor:
+    """Return label and teacher each as a term of its own (method.md 2.2, ours).
+
+    label_share * CE(y, z_S) + (1 - label_share) * temperature^2 * KL(teacher || student), the
+    latter softened as by Hinton et al., arXiv 1503.02531; the square keeps the gradient's size.
+    """
+    labelled = F.cross_entropy(student_logits_BK, labels_B)
+    listened = dust_loss(student_logits_BK, teacher_logits_BK, temperature=temperature)
+    return label_share * labelled + (1 - label_share) * temperature**2 * listened
+
+
 def dust_loss(
     student_logits_BK: Tensor, teacher_logits_BK: Tensor, *, temperature: float
 ) -> Tensor:
     """Return KL(teacher || student) on dusted inputs, which no label knows about (method.md 2.3).
 
-    The idea is (S), direction, temperature and weight are (O). As written there is no factor
-    temperature squared.
+    The idea is (S), direction, temperature and weight are (O). There is no factor temperature
+    squared here; the split form multiplies with it.
     """
     return F.kl_div(
         F.log_softmax(student_logits_BK / temperature, dim=1),

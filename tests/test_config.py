@@ -80,6 +80,7 @@ KEYS = [
     "learning.optimizer.weight_decay",
     "learning.optimizer.gradient_clip",
     "learning.distillation.label_share",
+    "learning.distillation.form",
     "learning.distillation.temperature",
     "learning.distillation.dust_weight",
     "learning.distillation.dust",
@@ -323,12 +324,14 @@ def test_settings_of_an_older_log_mean_what_they_meant() -> None:
     del entry["decoding"]["max_header_bytes"]
     del entry["learning"]["optimizer"]["decay"]
     del entry["learning"]["distillation"]["dust"]
+    del entry["learning"]["distillation"]["form"]
 
     settings = DecidingConfig.from_entry(entry)
 
     assert sys.maxsize == settings.decoding.max_header_bytes
     assert "none" == settings.learning.optimizer.decay
     assert "noise" == settings.learning.distillation.dust
+    assert "fused" == settings.learning.distillation.form
     assert Config().learning.distillation.flip_share == settings.learning.distillation.flip_share
     assert Config().decoding.max_pixels == settings.decoding.max_pixels
 

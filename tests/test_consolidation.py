@@ -221,7 +221,7 @@ def test_without_consolidation_the_student_becomes_the_teacher() -> None:
 @pytest.mark.parametrize("kind", ["ema", "spatial", "spatial_temporal"])
 def test_the_retained_share_is_what_a_moving_teacher_shows(kind: str) -> None:
     """From ones towards zeros, what is left is the share retained; of statistics, exactly that."""
-    config = ConsolidationConfig(kind=kind, keep_probability=0.4)  # type: ignore[arg-type] # parametrised
+    config = ConsolidationConfig(kind=kind, retain=0.5, keep_probability=0.4)  # type: ignore[arg-type] # parametrised
     plan = plan_consolidations(config, epochs=40)
     teacher, student = build_tiny_cnn(1), build_tiny_cnn(1)
     for one, zero in zip(teacher.parameters(), student.parameters(), strict=True):

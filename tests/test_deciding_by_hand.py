@@ -149,7 +149,7 @@ def test_what_was_set_aside_is_listed_and_retried_in_order(published: Bench) -> 
     carry_out(config, Command("retry", 3))
 
     assert (
-        Retry(task=3, attempt=2, head=3, learning_rate=0.01, cause="request", reason="held")
+        Retry(task=3, attempt=2, head=3, learning_rate=0.001, cause="request", reason="held")
         == published.entries()[-1]
     )
     with pytest.raises(UsageError, match=r"task 3 was not set aside.*are: none"):

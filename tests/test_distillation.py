@@ -2,12 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_networks import build_tiny_cnn
 from torch import Tensor, nn
 
 from teacherd.models.batches import Batch
 from teacherd.models.distillation import loss_terms, term_names
-from teacherd.models.losses import DistillationConfig, dust_loss, fuse_labels, fused_loss
+from teacherd.models.losses import (
+    DistillationConfig,
+    dust_loss,
+    fuse_labels,
+    fused_loss,
+    split_loss,
+)
 
 BATCH = Batch(
     inputs=torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)),
@@ -59,7 +66,7 @@ def test_joint_passes_give_what_separate_ones_do(
     """With frozen statistics, fused and dust term and their weighted sum are the formulas'."""
     student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
     config = DistillationConfig(
-        label_share=label_share, dust_weight=dust_weight, dust="noise", temperature=2
+        label_share=label_share, dust_weight=dust_weight, form="fused", temperature=2
     )
     answers = teacher(BATCH.inputs).detach() if is_known else None
     terms = terms_of(config, student, teacher, answers)
@@ -139,6 +146,24 @@ def test_mixed_dust_blends_each_input_with_another(shape: tuple[int, ...]) -> No
     torch.testing.assert_close(torch.stack(expected), seen[0][6:])
     assert torch.equal(inputs, seen[0][:6])
     assert torch.equal(seen[0][6:], seen[1])
+
+
+def test_the_split_form_weighs_dust_by_the_square_of_the_temperature() -> None:
+    """Total: split loss and four times the dust at temperature 2; a label alone: at 1."""
+    student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
+    terms = terms_of(DistillationConfig(dust_weight=0.5, temperature=2), student, teacher)
+    alone = terms_of(DistillationConfig(dust_weight=0, label_share=1), student, teacher)
+    split = split_loss(
+        student(BATCH.inputs),
+        teacher(BATCH.inputs),
+        BATCH.labels,
+        label_share=0.5,
+        temperature=2,
+    )
+
+    torch.testing.assert_close(split, terms["fused"])
+    torch.testing.assert_close(split + 2 * terms["dust"], terms["total"])
+    torch.testing.assert_close(F.cross_entropy(student(BATCH.inputs), BATCH.labels), alone["fused"])
 
 
 def test_gradients_reach_the_student_only() -> None:

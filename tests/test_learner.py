@@ -33,12 +33,12 @@ from teacherd.models.task import Schedule, Task
 CPU = torch.device("cpu")
 FIVE_EPOCHS = Schedule(seed=3, epochs=5, learning_rate=0.05)
 SGD = OptimizerConfig(kind="sgd", decay="none")
-NOISE = DistillationConfig(dust="noise")
+NOISE = DistillationConfig(form="fused", temperature=1)
 METHOD = LearnerConfig(
     batch_size=4,
     optimizer=SGD,
     distillation=NOISE,
-    consolidation=ConsolidationConfig(freezing_epochs=1, interval_epochs=2),
+    consolidation=ConsolidationConfig(retain=0.5, freezing_epochs=1, interval_epochs=2),
 )
 FINE_TUNING = LearnerConfig(
     batch_size=4,
@@ -123,7 +123,9 @@ def naive_method(network: nn.Module, task: Task, seed: int) -> tuple[nn.Module, 
 
 def test_a_task_is_learned_as_the_method_is_written() -> None:
     """Losses, dust, clipping, momentum and one consolidation equal a naive version of them."""
-    learner = build_learner(LearnerConfig(batch_size=4, optimizer=SGD, distillation=NOISE))
+    halfway = ConsolidationConfig(retain=0.5)
+    config = LearnerConfig(batch_size=4, optimizer=SGD, distillation=NOISE, consolidation=halfway)
+    learner = build_learner(config)
     task = image_task(8)
     learner.learn(task, Schedule(seed=3, epochs=2, learning_rate=0.05))
 
@@ -336,7 +338,8 @@ def test_frozen_batch_norm_keeps_the_teachers_statistics() -> None:
 
 def test_trained_batch_norm_follows_the_task_into_the_candidate() -> None:
     """In train mode the statistics move in the student, and are averaged into the candidate."""
-    learner = build_learner(LearnerConfig(batch_size=4, optimizer=SGD, batch_norm="train"))
+    once = ConsolidationConfig(retain=0.5)
+    learner = build_learner(replace(METHOD, batch_norm="train", consolidation=once))
     learner.learn(image_task(10), FIVE_EPOCHS)
     mean = [
         tensors(network)["norm.running_mean"]

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from teacherd.models.losses import DistillationConfig, dust_loss, fuse_labels, fused_loss
+from teacherd.models.losses import (
+    DistillationConfig,
+    dust_loss,
+    fuse_labels,
+    fused_loss,
+    split_loss,
+)
 
 
 def softmax(logits: list[float], temperature: float) -> list[float]:
@@ -135,3 +141,34 @@ def test_a_setting_out_of_range_is_refused_by_name(field: str, value: float) -> 
     """The error names field and value."""
     with pytest.raises(ValueError, match=f"^{field}: {value}"):
         DistillationConfig(**{field: value})
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_at_temperature_one_both_forms_have_the_same_gradient(seed: int, share: float) -> None:
+    """They differ by the entropy of the teacher's answer, which the student cannot change."""
+    teacher = random_logits(seed + 1)
+    gradients = []
+    for is_split in (True, False):
+        student = random_logits(seed).requires_grad_()
+        if is_split:
+            loss = split_loss(student, teacher, LABELS, label_share=share, temperature=1)
+        else:
+            fused = fuse_labels(teacher, LABELS, label_share=share, temperature=1)
+            loss = fused_loss(student, fused, temperature=1)
+        gradients.append(torch.autograd.grad(loss, student)[0])
+
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
+
+
+def test_the_split_form_is_the_formula() -> None:
+    """The label at temperature 1, the teacher at its own, times its square."""
+    student, teacher = random_logits(0), random_logits(1)
+    found = split_loss(student, teacher, LABELS, label_share=0.7, temperature=2)
+    expected = 0.0
+    for s, t, label in zip(student.tolist(), teacher.tolist(), LABELS.tolist(), strict=True):
+        asked, soft = softmax(t, 2), softmax(s, 2)
+        divergence = sum(p * math.log(p / q) for p, q in zip(asked, soft, strict=True))
+        expected += (0.7 * -math.log(softmax(s, 1)[label]) + 0.3 * 4 * divergence) / len(LABELS)
+
+    assert expected == pytest.approx(float(found), rel=1e-5)

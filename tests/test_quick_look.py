@@ -18,6 +18,7 @@ WATCHED = {"min_instances": 60, "watch_inputs": True}
 LEARNED = {
     "epochs": 12,
     "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
+    "distillation": {"form": "fused", "temperature": 1.0},
     "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.1},
 }
 

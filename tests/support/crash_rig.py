@@ -46,6 +46,7 @@ GATED: Mapping[str, dict[str, Any]] = {
         "epochs": 4,
         "batch_size": 16,
         "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
+        "distillation": {"form": "fused", "temperature": 1.0},
         "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.05},
     },
     "checkpoints": {"interval_steps": 3},
