@@ -76,6 +76,8 @@ class Replay:
         self._attempts: list[Plan] = []
         self._facts: Facts = {}
         self._task_facts: Facts = {}
+        self._inherited: dict[int, Facts] = {}
+        """By version that came out otherwise: why. What follows from it does so, too."""
         self._versions: list[VersionComparison] = []
         self._verdicts: list[VerdictComparison] = []
         self._num_verdicts = 0
@@ -182,7 +184,7 @@ class Replay:
             outcome=outcome,
             settings=self._settings(),
             provenance=self._provenance(outcome, written_at),
-            differing_facts=self._task_facts,
+            differing_facts={**self._facts_of_ancestors(), **self._task_facts},
         )
         is_judged = relearning.can_judge(decided)
         try:
@@ -197,7 +199,8 @@ class Replay:
             self._num_verdicts += 1
         else:
             self._not_judged.append(outcome.task)
-        self._versions += [version] if version else []
+        if version is not None:
+            self._keep(version)
         self._verdicts += [verdict] if verdict else []
 
     def _begin(self) -> Relearning:
@@ -247,7 +250,21 @@ class Replay:
             verdict={"result": rollback.kind},
             created_at=written_at,
         )
-        self._versions.append(relearning.roll_back(rollback, provenance, self._facts))
+        facts = {**self._inherited.get(rollback.to, {}), **self._facts}
+        self._keep(relearning.roll_back(rollback, provenance, facts))
+
+    def _facts_of_ancestors(self) -> Facts:
+        """Return why what a task is learned from and judged against came out otherwise."""
+        lineage = self._lineage
+        facts: Facts = {}
+        for version in (lineage.head, lineage.current or 0, lineage.standing.best):
+            facts = {**facts, **self._inherited.get(version, {})}
+        return facts
+
+    def _keep(self, version: VersionComparison) -> None:
+        self._versions.append(version)
+        if version.result != "equal":
+            self._inherited[version.version] = version.differing_facts
 
 
 def _was_learned(outcome: Outcome) -> bool:

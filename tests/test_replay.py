@@ -236,6 +236,30 @@ def test_under_another_runtime_equality_is_not_claimed(lineage_log: Path, bench:
     assert {"other_runtime"} == {each.result for each in report.verdicts}
 
 
+def test_what_follows_from_another_runtimes_version_is_not_called_unequal(
+    lineage_log: Path, bench: Bench
+) -> None:
+    """Made on this very machine, but from weights that it does not come to itself."""
+    todays: list[Runtime] = []
+
+    def change(entry: Entry) -> list[Entry]:
+        if isinstance(entry, Runtime):
+            todays.append(entry)
+            return [replace(entry, facts={**entry.facts, "torch": "0.1"})]
+        if isinstance(entry, Plan) and entry.task == 3:
+            return [replace(entry, epochs=entry.epochs + 1)]
+        if isinstance(entry, Plan) and entry.task == 4:
+            return [todays[0], entry]
+        return [entry]
+
+    rewrite_log(lineage_log, change)
+    report = replay(bench)
+
+    assert ["equal", "equal", "other_runtime", "other_runtime"] == [
+        each.result for each in report.versions
+    ]
+
+
 def test_a_version_that_is_pruned_cannot_be_compared_but_made_again(
     lineage_log: Path, bench: Bench
 ) -> None:
