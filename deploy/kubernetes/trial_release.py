@@ -12,6 +12,7 @@ from trial_cluster import PRODUCER, Cluster, expect, fail, wait_until
 from trial_scripts import ASK, OUT_OF_MEMORY, PATTERNS, POST, STATUS
 
 CHART = Path(__file__).resolve().parent / "chart"
+TASK_RECORDS = 50
 _CONFIG = ("--config", "/etc/teacherd/config.yaml")
 _TOKEN = "trial"  # noqa: S105 (of a namespace that is deleted)
 _WAIT = ("--wait", "--timeout", "10m")
@@ -223,7 +224,7 @@ def _values(image: str, config: dict[str, Any]) -> dict[str, Any]:
         "secret": {"environment": {"TEACHERD_ENDPOINTS__TOKEN": _TOKEN}},
         "config": {
             "endpoints": {"accept_instances": True},
-            "tasks": {"instances": 50, "min_instances": 10},
+            "tasks": {"instances": TASK_RECORDS, "min_instances": 10},
             "learning": {"epochs": 100},
             # Nothing is held out, so that each task gives a version that is served.
             "gate": {"holdout_share": 0},

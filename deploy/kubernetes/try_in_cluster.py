@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trial_cluster import Cluster, expect, say, wait_until
-from trial_release import CHART, Release, expect_no_failures
+from trial_release import CHART, TASK_RECORDS, Release, expect_no_failures
 
 RECORDS_AT_ONCE = 100
 RELEASE = "teacherd"
@@ -194,9 +194,9 @@ class Trial:
         release = Release(
             self._cluster, "teacherd-kafka", {"source": "kafka", "kafka": settings}, first=0
         )
-        # The first record makes the topic, as soon as the broker answers.
-        wait_until(lambda: self._produce(topic, 1) == 0, "a broker that takes a record")
-        release.produced = 1 + RECORDS_AT_ONCE
+        # The first task's records make the topic, as soon as the broker answers.
+        wait_until(lambda: self._produce(topic, TASK_RECORDS) == 0, "a broker that takes records")
+        release.produced = TASK_RECORDS + RECORDS_AT_ONCE
         with self._producing(topic):
             release.install()
         release.wait_until_learned()
