@@ -10,7 +10,7 @@ from typing import Literal
 
 from teacherd.daemon.durable import failpoint
 from teacherd.daemon.entries import Outcome, Publish, Rollback
-from teacherd.daemon.errors import UsageError
+from teacherd.daemon.errors import StateError, UsageError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.publication import PublicationMode, VersionStore
@@ -44,7 +44,7 @@ class Publisher:
         """Serve a version that was accepted and not published.
 
         Raises:
-            UsageError: There is no such version, or it cannot be served.
+            UsageError: There is no such version, it is damaged, or it cannot be served.
         """
         lineage = self._journal.lineage
         if self._mode == "never":
@@ -68,7 +68,7 @@ class Publisher:
         """Return the version to roll back to: by default the one served before the current one.
 
         Raises:
-            UsageError: There is no such version, or its weights are gone, or it is served.
+            UsageError: There is no such version, its weights are gone or damaged, or it is served.
         """
         lineage = self._journal.lineage
         if to is None:
@@ -157,3 +157,11 @@ class Publisher:
                 f"the weights of version {version} were removed by publication.keep_versions; "
                 "`teacherd versions list` shows those that are kept"
             )
+        try:
+            self._load(lineage, version)
+        except StateError as error:
+            # Only what is asked for is damaged: what is served and learned from is not.
+            raise UsageError(
+                f"version {version} cannot be trusted: {error}; `teacherd versions verify` shows "
+                "those that can"
+            ) from error

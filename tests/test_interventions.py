@@ -250,6 +250,28 @@ def test_a_person_promotes_what_waits_for_approval(start: Start) -> None:
     ]
 
 
+@pytest.mark.parametrize("verb", ["promote", "rollback"])
+def test_a_damaged_version_is_refused_and_the_daemon_goes_on(start: Start, verb: Verb) -> None:
+    """Nothing has happened, and what is served is another one."""
+    bench, assembly = start(40, publication={"mode": "approval"})
+    learn(assembly, 3)
+    (weights,) = version_folder(bench.directory / "state" / "public", 2).glob("*.safetensors")
+    weights.chmod(0o600)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+
+    with pytest.raises(UsageError, match=r"version 2 cannot be trusted: .*versions verify"):
+        ask(assembly, verb, 2)
+
+    decided = [each for each in entries(bench) if isinstance(each, Publish | Rollback)]
+
+    assert [Publish(version=0)] == decided
+    assert 0 == served(bench)
+
+    learn(assembly)
+
+    assert 4 == len(bench.outcomes())
+
+
 def test_in_the_shadow_nobody_can(start: Start) -> None:
     """Another mode has to be chosen first."""
     _, assembly = start(10, publication={"mode": "never"})
