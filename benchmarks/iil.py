@@ -34,7 +34,7 @@ import torch
 from iil_data import Corpus, Course, deal, load_corpus
 from iil_methods import ALL_METHODS, METHODS
 from iil_report import summarise, write_report
-from iil_runs import Runs
+from iil_runs import Runs, write_whole
 from iil_scale import SCALES, Scale
 from iil_trainers import Setup, Trainer
 from report import progress
@@ -110,7 +110,7 @@ class Benchmark:
             )
             tensors = snapshot(module_tensors(network), prefix="")
             tensors = {name.removeprefix("."): tensor for name, tensor in tensors.items()}
-            safetensors.torch.save_file(tensors, path)
+            write_whole(path, safetensors.torch.save(tensors))
         return Setup(
             scale=self._scale,
             course=course,

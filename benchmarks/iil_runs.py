@@ -29,7 +29,7 @@ class Runs:
 
     def save(self, order: int, name: str, run: dict[str, Any]) -> None:
         """Keep a finished run; what was half done goes."""
-        _write(self.path(order, name), (json.dumps(run, indent=1) + "\n").encode())
+        write_whole(self.path(order, name), (json.dumps(run, indent=1) + "\n").encode())
         self.path(order, name, ".partial").unlink(missing_ok=True)
 
     def load_partial(
@@ -48,7 +48,7 @@ class Runs:
     ) -> None:
         """Keep a run between two tasks."""
         blob = safetensors.torch.save(state, metadata={"facts": json.dumps(facts)})
-        _write(self.path(order, name, ".partial"), blob)
+        write_whole(self.path(order, name, ".partial"), blob)
 
     def all(self) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Yield order, name and content of every finished run."""
@@ -57,7 +57,7 @@ class Runs:
             yield order, path.stem, json.loads(path.read_text(encoding="utf-8"))
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a run may be cut off at any moment."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content)
