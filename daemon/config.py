@@ -49,7 +49,7 @@ class ProcessConfig:
     """auto (CUDA where there is one), cpu, cuda, cuda:1."""
     num_threads: int = 0
     """Threads of a tensor operation on the CPU; 0 takes torch's default. Bits depend on it."""
-    learning_niceness: int = 10
+    learning_niceness: int = MAX_NICENESS
     """Of the learning thread, added to the process's: intake comes first where cores are short."""
     shutdown_seconds: float = 25.0
     """Deadline of an orderly stop, below the 30 s after which most supervisors kill."""
@@ -64,7 +64,7 @@ class ProcessConfig:
         if not 0 <= self.learning_niceness <= MAX_NICENESS:
             raise ValueError(
                 f"learning_niceness: {self.learning_niceness}: must lie in 0 to {MAX_NICENESS};"
-                " take 10, or 0 to give way to nobody"
+                " take 19, or 0 to give way to nobody"
             )
         if self.shutdown_seconds <= 0:
             raise ValueError(f"shutdown_seconds: {self.shutdown_seconds}: must be above 0; take 25")
