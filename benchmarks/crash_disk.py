@@ -64,11 +64,11 @@ def damage_files(setting: Setting, *, every: int) -> None:
     bench = make_bench(directory, checkpoints={"interval_steps": 1})
     bench.append(feature_records(10 * NUM_TASKS))
     run_bench(bench, 2, into_the_next=True)
-    whole = copy_bench(bench, setting.directory / "whole")
+    whole = bench.copy_to(setting.directory / "whole")
     run_bench(whole, NUM_TASKS)
     expected = [outcome.sha256 for outcome in whole.outcomes()]
     for number, damage in enumerate(list(damages(directory / "state"))[::every]):
-        damaged = copy_bench(bench, setting.directory / f"damaged-{number}")
+        damaged = bench.copy_to(setting.directory / f"damaged-{number}")
         damage.apply(damaged.directory / "state")
         setting.count("faults_injected")
         # Refused is well, as long as it is by its name: any other error ends the benchmark.
@@ -92,17 +92,6 @@ def run_bench(bench: Bench, num_tasks: int, *, into_the_next: bool = False) -> N
             assembly.learning.tick()
     finally:
         assembly.close()
-
-
-def copy_bench(bench: Bench, directory: Path) -> Bench:
-    """Return the same daemon elsewhere."""
-    shutil.copytree(bench.directory, directory)
-    settings = {
-        **bench.settings,
-        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
-        "stream_log": {"path": str(directory / "stream.db")},
-    }
-    return Bench(directory, settings)
 
 
 def fail_syncs(setting: Setting, number: int) -> None:

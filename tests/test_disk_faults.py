@@ -3,7 +3,6 @@
 import errno
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,20 +45,9 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.fixture(scope="module")
 def expected(interrupted: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str | None]:
     """Give the weights of the versions of a run that nothing happened to."""
-    bench = copy(interrupted, tmp_path_factory.mktemp("undisturbed") / "copy")
+    bench = interrupted.copy_to(tmp_path_factory.mktemp("undisturbed") / "copy")
     learn(bench, NUM_TASKS)
     return [outcome.sha256 for outcome in bench.outcomes()]
-
-
-def copy(bench: Bench, directory: Path) -> Bench:
-    """Return the same daemon elsewhere."""
-    shutil.copytree(bench.directory, directory)
-    settings = {
-        **bench.settings,
-        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
-        "stream_log": {"path": str(directory / "stream.db")},
-    }
-    return Bench(directory, settings)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -82,7 +70,7 @@ def test_a_damaged_file_is_never_taken_on_trust(
     interrupted: Bench, expected: list[str | None], damage: Damage, tmp_path: Path
 ) -> None:
     """The same weights come out, or exit 74 names the file and has changed nothing."""
-    bench = copy(interrupted, tmp_path / "copy")
+    bench = interrupted.copy_to(tmp_path / "copy")
     state = bench.directory / "state"
     damage.apply(state)
     log_before = (state / "lineage.log").read_bytes()
@@ -132,7 +120,7 @@ def read_only_disk(tmp_path: Path, interrupted: Bench) -> Iterator[Bench]:
     if subprocess.run(command, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting a tmpfs needs root; run the tests as root to try a read-only disk")
     try:
-        bench = copy(interrupted, mount / "copy")
+        bench = interrupted.copy_to(mount / "copy")
         subprocess.run(["/usr/bin/mount", "-o", "remount,ro", str(mount)], check=True)
         yield bench
     finally:

@@ -1,5 +1,6 @@
 """The daemon's parts, assembled in the test's own thread, to be turned by hand."""
 
+import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,16 @@ class Bench:
             assembly.close()
             raise
         return assembly
+
+    def copy_to(self, directory: Path) -> "Bench":
+        """Return the same daemon elsewhere, with its state and its stream."""
+        shutil.copytree(self.directory, directory)
+        settings = {
+            **self.settings,
+            "process": {"state_directory": str(directory / "state"), "num_threads": 1},
+            "stream_log": {"path": str(directory / "stream.db")},
+        }
+        return Bench(directory, settings)
 
     def append(self, records: list[NewRecord]) -> None:
         """Append to the stream log."""
