@@ -5,17 +5,19 @@ the student, restricted to the classes C_g of a group g:
 
     L_g = T^2 KL( softmax(y[C_g] / T) || softmax(z[C_g] / T) )
 
-A group is a run of increments, and a softmax over a run is put together from those of its
-increments: with A_k the log-sum-exp of increment k, lse(g) = logsumexp of its A_k, and the
-divergence is the increments' own, weighted with exp(A_k - lse(g)), and one of the weights. So 210
-groups of 20 increments cost one pass over the classes and a table of 210 x 20, not 210 passes.
+A group is a run of increments, and its loss is put together from those of its increments: with a
+and b the logits of old model and student over T, A and B their log-sum-exp over the group, and E
+the mean of a - b under the old model's softmax, the divergence is E - A + B. Of a run that is
+longer by one increment, A and B are a log-add-exp, and E is a mean of two. So n increments take one
+pass over the classes and n steps of at most n groups, not a pass for each of n (n + 1) / 2 groups.
 
-Legend: B batch, K classes, N increments, L classes of the longest increment, G groups.
+Legend: B batch, N increments, L classes of the longest increment, G groups, R runs of one length.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from teacherd.models.task_pool import TaskPool
@@ -25,7 +27,7 @@ TEMPERATURE = 2.0
 
 
 class DenseGroups:
-    """Losses over the groups of a pool, all at once or some of them.
+    """Losses over the groups of a pool, all of them or one.
 
     Args:
         pool: Its classes are the first of the logits; what comes behind them is new and no one's.
@@ -43,42 +45,35 @@ class DenseGroups:
             raise ValueError(f"temperature: {temperature}: must be above 0 and finite; take 2")
         self.pool = pool
         self.temperature = temperature
-        count, longest = len(pool.increments), max(pool.increments)
-        places = torch.arange(longest)
+        places = torch.arange(max(pool.increments))
         sizes = torch.tensor(pool.increments)
         starts = sizes.cumsum(0) - sizes
         is_class_NL = places < sizes[:, None]
         self._class_NL = torch.where(is_class_NL, starts[:, None] + places, 0).to(device)
         self._is_class_NL = is_class_NL.to(device)
-        runs = torch.tensor(pool.runs)
-        increments = torch.arange(count)
-        is_in_GN = (runs[:, :1] <= increments) & (increments < runs[:, 1:])
-        self._is_in_GN = is_in_GN.to(device)
 
-    def losses(
-        self, student_logits: Tensor, old_logits: Tensor, groups: Tensor | None = None
-    ) -> Tensor:
-        """Return L_g for each group [G], means over the batch; for some of them in their order.
+    def losses(self, student_logits: Tensor, old_logits: Tensor) -> Tensor:
+        """Return L_g for each group [G], in the order of `pool.runs`: means over the batch.
 
         Args:
-            student_logits: [B, K or more]; gets gradients.
-            old_logits: [B, K or more], of the frozen old model.
-            groups: Indices of groups; None takes all.
+            student_logits: [B, classes of the pool or more]; gets gradients.
+            old_logits: The same of the frozen old model.
         """
-        is_in_GN = self._is_in_GN if groups is None else self._is_in_GN[groups]
         student_BNL, old_BNL = (self._by_increment(each) for each in (student_logits, old_logits))
-        student_BN, old_BN = student_BNL.logsumexp(2), old_BNL.logsumexp(2)
-        inner_BN = _divergence(student_BNL - student_BN[..., None], old_BNL - old_BN[..., None])
-        outside_GN = torch.zeros_like(is_in_GN, dtype=old_BN.dtype).masked_fill(
-            ~is_in_GN, -math.inf
-        )
-        student_BGN, old_BGN = (each[:, None] + outside_GN for each in (student_BN, old_BN))
-        student_weights_BGN, old_weights_BGN = (
-            each - each.logsumexp(2, keepdim=True) for each in (student_BGN, old_BGN)
-        )
-        outer_BG = _divergence(student_weights_BGN, old_weights_BGN)
-        inner_BG = (old_weights_BGN.exp() * inner_BN[:, None]).sum(2)
-        return (outer_BG + inner_BG).mean(0) * self.temperature**2
+        old_BN, student_BN = old_BNL.logsumexp(2), student_BNL.logsumexp(2)
+        difference_BNL = (old_BNL - student_BNL).masked_fill(~self._is_class_NL, 0.0)
+        mean_BN = (old_BNL.softmax(2) * difference_BNL).sum(2)
+        old_BR, student_BR, mean_BR = old_BN, student_BN, mean_BN
+        losses = [mean_BR - old_BR + student_BR]
+        for added in range(1, self.pool.longest):
+            longer_BR = torch.logaddexp(old_BR[:, :-1], old_BN[:, added:])
+            mean_BR = mean_BR[:, :-1] * (old_BR[:, :-1] - longer_BR).exp() + (
+                mean_BN[:, added:] * (old_BN[:, added:] - longer_BR).exp()
+            )
+            student_BR = torch.logaddexp(student_BR[:, :-1], student_BN[:, added:])
+            old_BR = longer_BR
+            losses.append(mean_BR - old_BR + student_BR)
+        return torch.cat(losses, dim=1).mean(0) * self.temperature**2
 
     def full(self, student_logits: Tensor, old_logits: Tensor) -> Tensor:
         """Return L_FDKD, the mean over all groups."""
@@ -88,16 +83,16 @@ class DenseGroups:
         self, student_logits: Tensor, old_logits: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Return L_RDKD, the loss of one group by chance: its mean over draws is L_FDKD."""
-        group = torch.randint(len(self.pool), (1,), generator=generator)
-        return self.losses(student_logits, old_logits, group.to(student_logits.device))[0]
+        group = int(torch.randint(len(self.pool), (), generator=generator))
+        classes = self.pool.classes(group)
+        student_log, old_log = (
+            F.log_softmax(each[:, classes.start : classes.stop] / self.temperature, dim=1)
+            for each in (student_logits, old_logits)
+        )
+        divergence = F.kl_div(student_log, old_log, reduction="batchmean", log_target=True)
+        return divergence * self.temperature**2
 
     def _by_increment(self, logits: Tensor) -> Tensor:
-        chosen_BNL = logits[:, self._class_NL] / self.temperature
-        return chosen_BNL.masked_fill(~self._is_class_NL, -math.inf)
-
-
-def _divergence(student_log: Tensor, old_log: Tensor) -> Tensor:
-    """Return KL(old || student) over the last axis; places where both are -inf are no classes."""
-    is_class = old_log > -math.inf
-    difference = torch.where(is_class, old_log, 0.0) - torch.where(is_class, student_log, 0.0)
-    return (old_log.exp() * difference).sum(-1)
+        # Normalised, so that what is subtracted from one another is small.
+        logs = F.log_softmax(logits[:, : self.pool.num_classes] / self.temperature, dim=1)
+        return logs[:, self._class_NL].masked_fill(~self._is_class_NL, -math.inf)

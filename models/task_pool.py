@@ -31,10 +31,11 @@ class TaskPool:
         self.increments = tuple(increments)
         self.kind: PoolKind = kind
         count = len(increments)
-        longest = 1 if kind == "increments" else count
+        self.longest = 1 if kind == "increments" else count
+        """Increments of the longest group."""
         self.runs = tuple(
             (first, first + length)
-            for length in range(1, longest + 1)
+            for length in range(1, self.longest + 1)
             for first in range(count - length + 1)
         )
         """Each group's first increment, and the one behind its last."""

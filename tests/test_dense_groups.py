@@ -61,8 +61,8 @@ def test_nothing_is_lost_where_the_student_answers_as_the_old_model(
     loss = DenseGroups(pool).full(student, old)
     (slope,) = torch.autograd.grad(loss, student)
 
-    assert 0 == pytest.approx(loss.item(), abs=1e-12)
-    assert 0 == pytest.approx(slope.abs().max().item(), abs=1e-12)
+    assert 0 == pytest.approx(loss.item(), abs=1e-9)
+    assert 0 == pytest.approx(slope.abs().max().item(), abs=1e-9)
 
 
 def test_a_constant_within_a_group_changes_nothing_for_it() -> None:
