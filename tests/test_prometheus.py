@@ -45,6 +45,7 @@ NEVER_FOR_A_DAEMON_THAT_IS_WELL = {
     "TeacherdReloadRefused",
 }
 """Those about time may fire when it is shortened two hundred times on a busy machine."""
+DRIFT_ALARMS = "sum(teacherd_drift_detected_total)"
 
 
 def start_daemon(directory: Path, base: Path, **sections: dict[str, Any]) -> DaemonProcess:
@@ -224,6 +225,8 @@ def test_faults_fire_their_alerts(
         prometheus.wait_until(prometheus.is_ready)
         append(daemon, 0, 4 * TASK_INSTANCES)
         daemon.wait_for_tasks(4)
+        # An increase is one over what was scraped before it.
+        prometheus.wait_until(lambda: prometheus.value(DRIFT_ALARMS) == 0)
         append(daemon, 0, 3 * TASK_INSTANCES, shift=1)
         prometheus.wait_until(fires("TeacherdDrift"))
         prometheus.wait_until(fires("TeacherdForgetting"))
