@@ -10,7 +10,8 @@ from report import progress
 from teacherd.daemon.checkpoint import Checkpoint, CheckpointConfig, CheckpointStore
 from teacherd.daemon.checkpoint_schedule import CheckpointSchedule
 from teacherd.daemon.lineage_log import Pin
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Schedule, Task
 from teacherd.models.torchvision_networks import build_torchvision_network

@@ -40,7 +40,8 @@ from teacherd.daemon.entries import Observed, Outcome
 from teacherd.daemon.input_sketch import sketch
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.embedding import Embedder
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.optimizer import OptimizerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import Mlp, SmallCnn

@@ -23,7 +23,8 @@ from iil_trainers import (
 )
 
 from teacherd.daemon.gate import GateConfig
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from torch import nn
 
 from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.models.augmentation import AugmentationConfig
-from teacherd.models.learner import LearnerConfig
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.torchvision_networks import build_torchvision_network
 
 _USUAL_28 = AugmentationConfig(crop_padding=2, horizontal_flip=True)

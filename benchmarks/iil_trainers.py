@@ -21,7 +21,8 @@ from teacherd.daemon.gate import Evidence, Exam, GateConfig
 from teacherd.daemon.pretraining import pretrain
 from teacherd.daemon.standing import Standing
 from teacherd.models.evaluation import Evaluation, evaluate
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.module_tensors import (
     load_module_tensors,
     module_tensors,

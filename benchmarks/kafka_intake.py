@@ -54,7 +54,8 @@ from teacherd.consumers.record import Partition
 from teacherd.consumers.task_buffer import TaskBuffer, TaskBufferConfig
 from teacherd.daemon.config import ProcessConfig
 from teacherd.daemon.niceness import give_way
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import SmallCnn
 from teacherd.models.task import Schedule, Task

@@ -24,7 +24,8 @@ from report import Report, alternate, parse_arguments, progress
 from torch import nn
 
 from teacherd.models.consolidation import ConsolidationConfig
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.losses import DistillationConfig
 from teacherd.models.placement import Placement, enable_determinism
 from teacherd.models.preprocessing import Preprocessing

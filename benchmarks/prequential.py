@@ -34,7 +34,8 @@ from torch import nn
 
 from teacherd.daemon.pretraining import PretrainConfig, pretrain
 from teacherd.models.evaluation import evaluate
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import Mlp
 from teacherd.models.task import Task

@@ -26,7 +26,7 @@ from teacherd.daemon.notifications import NotificationsConfig
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.serving_config import ServingConfig
 from teacherd.daemon.set_aside_config import SetAsideConfig
-from teacherd.models.learner import LearnerConfig
+from teacherd.models.learner_config import LearnerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

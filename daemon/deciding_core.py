@@ -29,9 +29,10 @@ from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.paired_test import Answers, PairedCounts
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
 from teacherd.models.evaluation import Evaluation, evaluate
-from teacherd.models.learner import Learner, TaskReport
+from teacherd.models.learner import Learner
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
+from teacherd.models.task_report import TaskReport
 
 
 @dataclass(slots=True)

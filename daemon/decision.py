@@ -7,7 +7,7 @@ from teacherd.daemon.entries import Outcome
 from teacherd.daemon.holdouts import BASE
 from teacherd.daemon.paired_test import Answers
 from teacherd.models.evaluation import Evaluation
-from teacherd.models.learner import TaskReport
+from teacherd.models.task_report import TaskReport
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

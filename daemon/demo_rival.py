@@ -10,7 +10,8 @@ from torch import nn
 from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream
 from teacherd.models.artifact import load_artifact
 from teacherd.models.evaluation import evaluate
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Task
 

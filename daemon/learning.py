@@ -35,7 +35,7 @@ from teacherd.daemon.recovery import closed_range, record_skip
 from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import Manifest
-from teacherd.models.learner import NonFiniteError
+from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule
 

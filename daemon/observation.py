@@ -20,7 +20,7 @@ from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.verdict import holdout_accuracy, holdout_forgetting, verdict_of
 from teacherd.models.artifact import Manifest
 from teacherd.models.evaluation import Evaluation
-from teacherd.models.learner import TaskReport
+from teacherd.models.task_report import TaskReport
 
 
 class Observation:

@@ -27,7 +27,7 @@ from teacherd.models.artifact import (
     version_folder,
     write_artifact,
 )
-from teacherd.models.learner import NonFiniteError
+from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.provenance import Provenance
 
 _NOT_COMPARED = {"version", "sha256", "manifest_sha256", "figures", "should_publish"}

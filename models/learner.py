@@ -7,16 +7,13 @@ teacher is its caller's decision. Method: method.md, sections 2 to 4.
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from teacherd.models.augmentation import AugmentationConfig
 from teacherd.models.batches import Batch, Batches
 from teacherd.models.calibration import calibrate_dust
 from teacherd.models.consolidation import (
-    ConsolidationConfig,
     consolidate_after_epoch,
     plan_consolidations,
     point_between,
@@ -25,7 +22,7 @@ from teacherd.models.consolidation import (
 from teacherd.models.distillation import loss_terms, term_names
 from teacherd.models.draws import Draws
 from teacherd.models.evaluation import Evaluation, evaluate
-from teacherd.models.losses import DistillationConfig
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.module_tensors import (
     largest_magnitude,
     load_module_tensors,
@@ -33,102 +30,16 @@ from teacherd.models.module_tensors import (
     snapshot,
     with_prefix,
 )
-from teacherd.models.optimizer import OptimizerConfig
-from teacherd.models.placement import Placement, Precision
+from teacherd.models.non_finite import NonFiniteError
+from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
-from teacherd.models.student import BatchNormMode, Student
+from teacherd.models.student import Student
 from teacherd.models.task import Schedule, Task
 from teacherd.models.task_in_progress import TaskInProgress
+from teacherd.models.task_report import TaskReport
 from teacherd.models.teacher_answers import TeacherAnswers
 
 _NUM_CALIBRATION_INSTANCES = 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LearnerConfig:
-    """How a task is learned.
-
-    Plain fine-tuning is `label_share: 1` and `dust_weight: 0` with the consolidation `none`.
-    """
-
-    epochs: int = 40
-    """Passes over each task, as far as its plan does not say otherwise; method.md 2.4."""
-    min_epochs: int | None = None
-    """Fewest passes over a task, when records arrive faster than they are learned and tasks have
-    grown as large as they may; null never takes fewer than `epochs`."""
-    batch_size: int = 64
-    """Largest number of instances of a step; an epoch is cut evenly."""
-    batch_norm: BatchNormMode = "frozen"
-    """Whether the student's BatchNorm keeps the teacher's statistics or updates them; training
-    them on a task without old data wrecked the network in the probe of method.md 2.4. A batch of
-    one instance never trains them."""
-    precision: Precision = "auto"
-    """Of forward passes; auto: bfloat16 on CUDA devices that do so natively, else float32."""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """The student's optimizer."""
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    """What the student listens to."""
-    consolidation: ConsolidationConfig = field(default_factory=ConsolidationConfig)
-    """How the student becomes part of the teacher."""
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    """What is changed about images before they are learned."""
-
-    def __post_init__(self) -> None:
-        for name, usual in (("epochs", 40), ("batch_size", 64)):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}: must be at least 1; take {usual}")
-        if self.min_epochs is not None and not 1 <= self.min_epochs <= self.epochs:
-            raise ValueError(
-                f"min_epochs: {self.min_epochs}: must be from 1 to epochs, {self.epochs}; "
-                "lower it, or take null"
-            )
-
-    def schedule(self, seed: int) -> Schedule:
-        """Return what a plan decides when nothing else is to be considered."""
-        return Schedule(seed=seed, epochs=self.epochs, learning_rate=self.optimizer.learning_rate)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskReport:
-    """What learning a task came to."""
-
-    task: int
-    """Number of the task."""
-    num_instances: int
-    """Instances in the task."""
-    num_steps: int
-    """Optimizer steps made."""
-    num_epochs: int
-    """Passes over the task."""
-    outer_share: float
-    """Share of the task that the old teacher got wrong before it was learned (method.md 2.1)."""
-    losses: dict[str, float]
-    """Mean of each loss term over the last epoch: total, fused and, where there is dust, dust."""
-    num_consolidations: int
-    """Times that the student was consolidated into the teacher."""
-    retain: float
-    """Share of the old teacher left in the parameters of the candidate."""
-    sigma: float | None
-    """Standard deviation of the dust; None where none was needed yet."""
-
-
-class NonFiniteError(Exception):
-    """A loss, the gradient or the weights are not finite; the step was not made.
-
-    Trying again gives the same, unless it is with another learning rate.
-
-    Args:
-        task: Number of the task.
-        step: Number of the step, from 0.
-        watched: The terms of the loss and the norms; at least one is not finite.
-    """
-
-    def __init__(self, task: int, step: int, watched: Mapping[str, Tensor]) -> None:
-        broken = [name for name, value in watched.items() if not bool(value.isfinite())]
-        # The total and the gradient inherit it from a term, where one is broken.
-        self.term = min(broken, key=lambda name: (name == "gradient", name == "total"))
-        """`fused`, `dust`, `total`, `gradient`, `statistics` or `weights`."""
-        super().__init__(f"task {task}, step {step}: {self.term} is {float(watched[self.term])}")
 
 
 class Learner:

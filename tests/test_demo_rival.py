@@ -16,7 +16,8 @@ from teacherd.daemon.pretraining import PretrainConfig, pretrain
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.design import Design
 from teacherd.models.evaluation import evaluate
-from teacherd.models.learner import Learner, LearnerConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Schedule, Task
 

@@ -24,8 +24,10 @@ from teacherd.models.augmentation import AugmentationConfig
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.draws import Draws
 from teacherd.models.evaluation import evaluate
-from teacherd.models.learner import Learner, LearnerConfig, NonFiniteError
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.losses import DistillationConfig
+from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.optimizer import OptimizerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Schedule, Task
