@@ -1,6 +1,7 @@
 """Dead letters that their topic refuses for their size, kept in the state directory."""
 
 import base64
+import hashlib
 import json
 import zlib
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from teacherd.daemon.errors import StateError
 
 _FOLDER = "dead-letters"
 _SUFFIX = ".letter"
+_MOST_NAME_BYTES, _CUT_NAME_BYTES = 200, 128
+"""A topic that is longer is cut, and told by its digest: Kafka's may have 249 letters, and the name
+of a file 255 with partition, offset and what a draft's name adds."""
 FIRST_NUMBER = 1 << 40
 """Numbers from here on are of letters in files: no topic will ever have so many."""
 
@@ -75,7 +79,16 @@ class LargeLetters:
 
     def _path(self, letter: DeadLetter) -> Path:
         topic, number = letter.origin
-        return self._folder / f"{topic}-{number}-{letter.offset}{_SUFFIX}"
+        return self._folder / f"{_named(topic)}-{number}-{letter.offset}{_SUFFIX}"
+
+
+def _named(topic: str) -> str:
+    """Return what stands for a topic in the name of a file."""
+    name = topic.encode()
+    if len(name) <= _MOST_NAME_BYTES:
+        return topic
+    digest = hashlib.sha256(name).hexdigest()
+    return f"{name[:_CUT_NAME_BYTES].decode(errors='ignore')}-{digest[:32]}"
 
 
 def _number(path: Path) -> int:

@@ -83,6 +83,58 @@ def test_an_executable_that_the_service_cannot_see_is_refused(
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "executable", ["/opt/a b/teacherd", "/opt/50%n/teacherd", "/o$p;t/teacherd"]
+)
+def test_systemd_looks_for_the_executable_that_was_named(
+    teacherd: CommandLine, tmp_path: Path, requires_program: RequiresProgram, executable: str
+) -> None:
+    """Whatever its path would mean in a unit: spaces end a word there, and % begins a specifier."""
+    answer = teacherd("install", "--systemd", "--prefix", tmp_path, "--executable", executable)
+    found = subprocess.run(
+        [requires_program(*SYSTEMD), "verify", "--man=no", str(tmp_path / UNIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == answer.code
+    assert f"Command {executable} is not executable" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["a\nb", 'a"b', "a'b", "a\\b"])
+def test_an_executable_that_no_unit_can_name_is_refused(
+    teacherd: CommandLine, tmp_path: Path, name: str
+) -> None:
+    """A unit with it would be dead, or something else."""
+    answer = teacherd(
+        "install", "--systemd", "--prefix", tmp_path, "--executable", f"/opt/{name}/teacherd"
+    )
+
+    assert (2, []) == (answer.code, list(tmp_path.iterdir()))
+    assert "systemd takes no quotes" in answer.err
+
+
+@pytest.mark.parametrize("user", ["a b", "1st", "x" * 32, "root\nExecStartPre=/bin/true", ""])
+def test_a_user_that_can_be_none_is_refused(
+    teacherd: CommandLine, tmp_path: Path, user: str
+) -> None:
+    """Before anything is written."""
+    answer = teacherd(
+        "install",
+        "--systemd",
+        "--prefix",
+        tmp_path,
+        "--executable",
+        EXECUTABLE,
+        "--user",
+        user,
+    )
+
+    assert (2, []) == (answer.code, list(tmp_path.iterdir()))
+    assert "--user" in answer.err
+
+
 def test_the_kind_of_service_must_be_said(teacherd: CommandLine, tmp_path: Path) -> None:
     """Nothing is written into /etc by a verb typed out of curiosity."""
     answer = teacherd("install", "--prefix", tmp_path)
@@ -106,6 +158,12 @@ def test_people_are_told_what_to_run_next(teacherd: CommandLine, tmp_path: Path)
 
     assert f"systemctl --root={tmp_path} enable teacherd" in answer.err
     assert "teacherd.service" in answer.out
+
+    answer = teacherd(
+        "install", "--systemd", "--prefix", tmp_path / "a b", "--executable", EXECUTABLE
+    )
+
+    assert f"systemctl --root='{tmp_path}/a b' enable teacherd" in answer.err
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(

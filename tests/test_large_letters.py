@@ -12,11 +12,13 @@ from teacherd.consumers.record import Partition
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.large_letters import FIRST_NUMBER, LargeLetters
 
+ORIGIN = Partition("instances", 2)
 
-def make_letter(offset: int = 41) -> DeadLetter:
+
+def make_letter(offset: int = 41, origin: Partition = ORIGIN) -> DeadLetter:
     """Return a letter with bytes that are no text in key and value."""
     return DeadLetter(
-        origin=Partition("instances", 2),
+        origin=origin,
         offset=offset,
         key=b"\xff",
         headers=pack_headers((("label", b"cat"),)),
@@ -60,6 +62,21 @@ def test_letters_are_listed_as_they_were_under_numbers_that_stay(tmp_path: Path)
     letters.remove(listed[0].letter)
 
     assert listed[1:] == letters.list()
+
+
+def test_letters_of_the_longest_topics_are_kept_apart(tmp_path: Path) -> None:
+    """Kafka's names have up to 249 letters, and those of files with all around them 255 bytes."""
+    topics = ["t" * 249, "t" * 248 + "u", "t" * 201, "\xfc" * 200]
+    origins = [Partition(topic, 2**31 - 1) for topic in topics]
+    letters = LargeLetters(tmp_path)
+    for origin in origins:
+        letters.keep(make_letter(2**63 - 1, origin))
+
+    assert set(origins) == {kept.letter.origin for kept in letters.list()}
+
+    letters.remove(make_letter(2**63 - 1, origins[0]))
+
+    assert set(origins[1:]) == {kept.letter.origin for kept in letters.list()}
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{}\n", b"[1]\nvalue", b"\xff\nvalue"])
