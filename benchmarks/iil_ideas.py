@@ -46,6 +46,7 @@ class SharpnessAwareLearner(Learner):
         run.student.backward(terms["total"])
         with torch.no_grad():
             torch._foreach_sub_(parameters, steps)
+        run.student.clip()
         run.student.step()
         return terms
 

@@ -14,6 +14,7 @@ from teacherd.models.draws import Draws
 from teacherd.models.evaluation import as_tensor
 from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.ranks import ALONE, EVERYTHING, Ranks, Share
 from teacherd.models.task import Task
 
 _IMAGE_NDIM = 4
@@ -31,6 +32,8 @@ class Batch:
     """Places of the instances [B] in the task's order."""
     is_augmented: bool
     """Whether the inputs are other than the task's."""
+    share: Share = EVERYTHING
+    """The part of it that this process computes."""
 
 
 class Batches:
@@ -40,8 +43,8 @@ class Batches:
     batches of at most `batch_size`, and these evenly: a last batch of a few stragglers would push
     the student as hard as a full one (ours).
 
-    Augmentation is drawn for the whole batch in the order of its places, so that ranks of a larger
-    machine can each take a slice of the same draws.
+    A batch is the same on every rank, draws included, and says which part of it is this rank's:
+    what is learned does not depend on how many there are.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Batches:
         preprocessing: Preprocessing,
         draws: Draws,
         placement: Placement,
+        ranks: Ranks = ALONE,
     ) -> None:
         if augmentation.changes_anything and task.inputs.ndim != _IMAGE_NDIM:
             raise ValueError(
@@ -67,6 +71,7 @@ class Batches:
         self._preprocessing = preprocessing
         self._draws = draws
         self._placement = placement
+        self._ranks = ranks
         self._order: tuple[int, Tensor] | None = None
 
     def batch(self, step: int) -> Batch:
@@ -83,6 +88,7 @@ class Batches:
             labels=self._labels[places],
             places=places,
             is_augmented=self._augmentation.changes_anything,
+            share=self._ranks.share(len(places)),
         )
 
     def inputs_of(self, places: Tensor) -> Tensor:

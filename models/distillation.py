@@ -28,6 +28,9 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """Return `total`, the loss to descend (method.md 2.3), and the terms it is made of.
 
+    All are means over the batch's share; dust is drawn for the whole batch, so that it does not
+    depend on how the batch is shared out.
+
     Inputs and dusted inputs go through the student as one batch: its BatchNorm, where statistics
     are not frozen, must see both together (measured in method.md 2.4). The teacher is asked about
     nothing that no term needs and nothing that is known.
@@ -37,13 +40,16 @@ def loss_terms(
         batch: Normalised inputs and labels.
         student: Gets gradients.
         teacher: In eval mode, gets none.
-        answers_BK: The teacher's logits for the inputs without dust, where they are known.
+        answers_BK: The teacher's logits for the share's inputs without dust, where they are known.
         sigma: Standard deviation of the dust; needed where the dust is noise.
         generator: Draws the dust of the whole batch, in the order of its places.
     """
-    inputs, num_instances, temperature = batch.inputs, len(batch.labels), config.temperature
+    share, temperature = batch.share, config.temperature
+    inputs, labels_B = share.of(batch.inputs), share.of(batch.labels)
+    num_instances = len(labels_B)
     if config.has_dust:
-        inputs = torch.cat([inputs, _dusted(config, inputs, sigma, generator)])
+        dusted = _dusted(config, batch.inputs, sigma, generator)
+        inputs = torch.cat([inputs, share.of(dusted)])
     must_ask = config.asks_teacher_for_labels and answers_BK is None
     asked = inputs if must_ask else inputs[num_instances:]
     student_logits = student(inputs).float()
@@ -51,7 +57,7 @@ def loss_terms(
         teacher_logits = teacher(asked).float() if len(asked) else student_logits[:0]
     if answers_BK is None and config.asks_teacher_for_labels:
         answers_BK = teacher_logits[:num_instances]
-    fused = _label_loss(config, student_logits[:num_instances], answers_BK, batch.labels)
+    fused = _label_loss(config, student_logits[:num_instances], answers_BK, labels_B)
     if not config.has_dust:
         return {"total": fused, "fused": fused}
     dust = dust_loss(

@@ -7,7 +7,7 @@ the same key gives other numbers on CUDA than on the CPU.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,11 +48,12 @@ class Draws:
         return torch.randperm(num_instances, generator=self.generator("shuffle", epoch))
 
     @contextlib.contextmanager
-    def inside_network(self, step: int, device: torch.device) -> Iterator[None]:
+    def inside_network(self, step: int, device: torch.device) -> Iterator[Callable[[], bool]]:
         """Key torch's global generators within, and leave them as they were.
 
-        For networks that draw on their own (dropout, stochastic depth): they can be told no
-        generator. No other thread may draw from the global generators meanwhile.
+        What it gives tells whether anything has been drawn from them. For networks that draw on
+        their own (dropout, stochastic depth): they can be told no generator. No other thread may
+        draw from the global generators meanwhile.
         """
         generators = [torch.default_generator]
         if device.type == "cuda":
@@ -61,7 +62,11 @@ class Draws:
         try:
             for generator in generators:
                 generator.manual_seed(self._key("network", step))
-            yield
+            keyed = [generator.get_state() for generator in generators]
+            yield lambda: any(
+                not torch.equal(generator.get_state(), state)
+                for generator, state in zip(generators, keyed, strict=True)
+            )
         finally:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)

@@ -33,6 +33,7 @@ from teacherd.models.module_tensors import (
 from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.ranks import ALONE, Ranks, RanksRefusedError
 from teacherd.models.student import Student
 from teacherd.models.task import Schedule, Task
 from teacherd.models.task_in_progress import TaskInProgress
@@ -40,6 +41,15 @@ from teacherd.models.task_report import TaskReport
 from teacherd.models.teacher_answers import TeacherAnswers
 
 _NUM_CALIBRATION_INSTANCES = 1024
+_TRAINS_STATISTICS = (
+    "learning.batch_norm: train: BatchNorm would take its statistics from a rank's share of a "
+    "batch only; take frozen, or run one process"
+)
+_DRAWS = (
+    "the network draws random numbers of its own while it learns (dropout, stochastic depth): they "
+    "would depend on the number of ranks; set them to 0 in the network's arguments, or run one "
+    "process"
+)
 
 
 class Learner:
@@ -59,8 +69,13 @@ class Learner:
         sigma: Standard deviation of the dust, as calibrated for the base model; None calibrates it
             on the first task. The configuration's, where set, wins.
         device: Where to compute.
+        ranks: Those that learn together; all of them must make the same calls with the same tasks.
+            Each computes its share of every batch, and all come to the same weights.
         on_batch: Called after each forward pass that is not part of a step: whoever must show that
             it is alive cannot wait for those over a whole task.
+
+    Raises:
+        RanksRefusedError: Several ranks would learn something else than one.
     """
 
     def __init__(
@@ -71,9 +86,13 @@ class Learner:
         preprocessing: Preprocessing,
         sigma: float | None,
         device: torch.device,
+        ranks: Ranks = ALONE,
         on_batch: Callable[[], None] = lambda: None,
     ) -> None:
+        if config.batch_norm == "train" and not ranks.is_alone:
+            raise RanksRefusedError(_TRAINS_STATISTICS)
         self._config = config
+        self._ranks = ranks
         self._preprocessing = preprocessing
         self._on_batch = on_batch
         self._placement = Placement(device=device, precision=config.precision)
@@ -128,6 +147,7 @@ class Learner:
             preprocessing=self._preprocessing,
             draws=draws,
             placement=self._placement,
+            ranks=self._ranks,
         )
         before = evaluate(
             self.teacher,
@@ -139,7 +159,8 @@ class Learner:
         )
         sigma_before = self.sigma
         if self._config.distillation.needs_sigma and self.sigma is None:
-            self.sigma = self._calibrate(batches, draws)
+            # Rank 0's: on another kind of processor it could be a hair's breadth different.
+            self.sigma = self._ranks.from_first(self._calibrate(batches, draws))
         candidate = copy.deepcopy(self.teacher)
         self._run = TaskInProgress(
             task=task,
@@ -154,7 +175,11 @@ class Learner:
             ),
             candidate=candidate,
             answers=TeacherAnswers(
-                candidate, batches=batches, placement=self._placement, on_batch=self._on_batch
+                candidate,
+                batches=batches,
+                placement=self._placement,
+                ranks=self._ranks,
+                on_batch=self._on_batch,
             ),
             consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
             before=before,
@@ -197,6 +222,7 @@ class Learner:
 
         Raises:
             NonFiniteError: The candidate's weights are not finite.
+            DivergedError: They are not the same on all ranks.
         """
         run = self._current
         if run.step < run.num_steps:
@@ -205,6 +231,7 @@ class Learner:
         largest = largest_magnitude(run.candidate)
         if not bool(largest.isfinite()):
             raise NonFiniteError(run.task.number, run.step, {"weights": largest})
+        self._ranks.require_same(run.candidate, task=run.task.number)
         means = (run.loss_sums / run.batches.num_instances).tolist()
         sizes = [parameter.numel() for parameter in run.candidate.parameters()]
         return TaskReport(
@@ -286,18 +313,30 @@ class Learner:
         """Descend the loss of a batch by one step; return its terms."""
         run.student.prepare(len(batch.labels), progress=run.step / run.num_steps)
         with (
-            run.draws.inside_network(run.step, self._placement.device),
+            run.draws.inside_network(run.step, self._placement.device) as has_drawn,
             self._placement.autocast(),
         ):
             terms = self._terms(run, batch)
-        norms = run.student.backward(terms["total"])
+            if not self._ranks.is_alone and has_drawn():
+                raise RanksRefusedError(_DRAWS)
+        # Times 1.0 where nobody shares the batch.
+        run.student.backward(terms["total"] * batch.share.weight)
+        terms = self._sum_over_ranks(run, batch, terms)
         # The one wait for the device in a step: nothing that is not finite may reach the weights.
-        watched = {name: term.detach() for name, term in {**terms, **norms}.items()}
+        watched = {**terms, **run.student.clip()}
         if not bool(torch.stack(list(watched.values())).isfinite().all()):
             run.student.undo()
             raise NonFiniteError(run.task.number, run.step, watched)
         run.student.step()
         return terms
+
+    def _sum_over_ranks(
+        self, run: TaskInProgress, batch: Batch, terms: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Let gradient and terms be those of the whole batch."""
+        weighted = torch.stack([each.detach() for each in terms.values()]) * batch.share.weight
+        sums = self._ranks.sum_gradients(run.student.network, weighted)
+        return dict(zip(terms, sums, strict=True))
 
     def _terms(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch and its terms; rivals in benchmarks/ have one of their own."""

@@ -23,7 +23,7 @@ BatchNormMode = Literal["frozen", "train"]
 
 
 class Student:
-    """Trains a network; a step goes `prepare`, forward, `backward`, then `step` or `undo`.
+    """Trains a network; a step goes `prepare`, forward, `backward`, `clip`, `step` or `undo`.
 
     Args:
         config: Of the optimizer.
@@ -77,14 +77,17 @@ class Student:
             self._set_mode(trains_statistics=num_instances > 1)
             self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]
 
-    def backward(self, loss: Tensor) -> dict[str, Tensor]:
-        """Compute the gradient and clip it; return what must be finite before `step`.
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradient."""
+        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
+
+    def clip(self) -> dict[str, Tensor]:
+        """Clip the gradient; return what must be finite before `step`.
 
         Returns:
             `gradient`, its norm before clipping, and, where BatchNorm's statistics are trained,
             `statistics`, their largest magnitude.
         """
-        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
         parameters = self.network.parameters()
         norms = {"gradient": nn.utils.clip_grad_norm_(parameters, self._config.gradient_clip)}
         if self._trains_statistics:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from teacherd.models.batches import Batch, Batches
 from teacherd.models.placement import Placement
+from teacherd.models.ranks import ALONE, Ranks
 
 _BATCH_SIZE = 256
 
@@ -25,6 +26,7 @@ class TeacherAnswers:
         teacher: In eval mode. Call `forget` whenever it has changed.
         batches: Of the task.
         placement: Where and how to compute.
+        ranks: Each asks about its share of the task, then tells the others.
         on_batch: Called after each forward pass.
     """
 
@@ -34,8 +36,10 @@ class TeacherAnswers:
         *,
         batches: Batches,
         placement: Placement,
+        ranks: Ranks = ALONE,
         on_batch: Callable[[], None] = lambda: None,
     ) -> None:
+        self._ranks = ranks
         self._teacher = teacher
         self._batches = batches
         self._placement = placement
@@ -43,22 +47,29 @@ class TeacherAnswers:
         self._logits_NK: Tensor | None = None
 
     def of(self, batch: Batch) -> Tensor | None:
-        """Return the logits [B, K] for a batch's inputs without dust, None where they are new."""
+        """Return the logits [B, K] for the share's inputs without dust, None where they are new."""
         if batch.is_augmented:
             return None
         if self._logits_NK is None:
             self._logits_NK = self._ask()
-        return self._logits_NK[batch.places]
+        return self._logits_NK[batch.share.of(batch.places)]
 
     def forget(self) -> None:
         """Ask again when next needed."""
         self._logits_NK = None
 
     def _ask(self) -> Tensor:
-        everyone = torch.split(torch.arange(self._batches.num_instances), _BATCH_SIZE)
+        num_instances = self._batches.num_instances
+        share = self._ranks.share(num_instances)
         answers = []
         with torch.no_grad(), self._placement.autocast():
-            for places in everyone:
+            for places in torch.split(share.of(torch.arange(num_instances)), _BATCH_SIZE):
                 answers.append(self._teacher(self._batches.inputs_of(places)))
                 self._on_batch()
-        return torch.cat(answers).float()
+        mine = torch.cat(answers).float()
+        if self._ranks.is_alone:
+            return mine
+        logits_NK = mine.new_zeros(num_instances, mine.shape[1])
+        if share.weight:
+            share.of(logits_NK).copy_(mine)
+        return self._ranks.sum_(logits_NK)

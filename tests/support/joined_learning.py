@@ -1,0 +1,145 @@
+"""Learns a task in one or several processes that gloo joins, and gives back what each came to."""
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from tiny_networks import IMAGE_PREPROCESSING, build_tiny_cnn, image_task
+from torch import Tensor, distributed
+
+from teacherd.models.consolidation import ConsolidationConfig
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.non_finite import NonFiniteError
+from teacherd.models.ranks import ALONE, DivergedError, Ranks, RanksRefusedError
+from teacherd.models.task import Schedule
+from teacherd.models.task_report import TaskReport
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# torch imports its compiler when the first optimizer is made, which takes seconds.
+_CONTEXT.set_forkserver_preload(["teacherd.models.learner", "torch._dynamo", "joined_learning"])
+_SECONDS = 60.0
+
+Result = TypeVar("Result")
+
+SIX_EPOCHS = Schedule(seed=3, epochs=6, learning_rate=0.01)
+METHOD = LearnerConfig(
+    batch_size=4,
+    consolidation=ConsolidationConfig(retain=0.5, freezing_epochs=1, interval_epochs=2),
+)
+
+
+def learn_joined(
+    learn: Callable[[Ranks], Result], *, num_ranks: int, directory: Path
+) -> list[Result]:
+    """Call a function in as many processes as there are ranks; return what it returned, by rank.
+
+    Args:
+        learn: Must survive pickling, as must what it returns.
+        num_ranks: 1 starts no process group.
+        directory: Where the processes meet; empty.
+    """
+    processes = [
+        _CONTEXT.Process(target=_run, args=(learn, rank, num_ranks, directory))
+        for rank in range(num_ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(_SECONDS)
+        if process.is_alive():
+            process.kill()
+    assert [0] * num_ranks == [process.exitcode for process in processes]
+    return [torch.load(directory / f"{rank}.pt", weights_only=False) for rank in range(num_ranks)]
+
+
+def _run(learn: Callable[[Ranks], object], rank: int, num_ranks: int, directory: Path) -> None:
+    torch.set_num_threads(1)
+    ranks = ALONE
+    if num_ranks > 1:
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{directory}/store", rank=rank, world_size=num_ranks
+        )
+        ranks = Ranks.of_process()
+    torch.save(learn(ranks), directory / f"{rank}.pt")
+    if num_ranks > 1:
+        distributed.destroy_process_group()
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a rank came to."""
+
+    candidate: dict[str, Tensor]
+    sigma: float | None
+    report: TaskReport
+    is_joined: bool
+
+
+def learn(ranks: Ranks, config: LearnerConfig, num_instances: int) -> Learned:
+    """Learn a task whose dust is calibrated on it."""
+    learner = build_learner(config, ranks)
+    report = learner.learn(image_task(num_instances), SIX_EPOCHS)
+    candidate = {name: each.clone() for name, each in learner.candidate.state_dict().items()}
+    return Learned(candidate, learner.sigma, report, torch.distributed.is_initialized())
+
+
+def build_learner(config: LearnerConfig, ranks: Ranks, *, dropout: float = 0.0) -> Learner:
+    """Return a learner of the tiny network."""
+    return Learner(
+        config,
+        teacher=build_tiny_cnn(dropout=dropout),
+        preprocessing=IMAGE_PREPROCESSING,
+        sigma=None,
+        device=torch.device("cpu"),
+        ranks=ranks,
+    )
+
+
+def diverge(ranks: Ranks) -> tuple[int, ...]:
+    """Let a bit of rank 1's student flip in the middle of a task; return who is named for it."""
+    learner = build_learner(METHOD, ranks)
+    learner.begin(image_task(8), SIX_EPOCHS)
+    learner.step()
+    if ranks.rank == 1:
+        with torch.no_grad():
+            next(learner.student.parameters()).view(-1)[0] += 1e-7
+    while learner.step():
+        pass
+    try:
+        learner.finish()
+    except DivergedError as error:
+        return error.ranks
+    return ()
+
+
+def overflow(ranks: Ranks) -> tuple[str, int, bool]:
+    """Learn with an infinite weight in what rank 0 alone computes; return what is said of it."""
+    learner = build_learner(METHOD, ranks)
+    learner.begin(image_task(8), SIX_EPOCHS)
+    learner.step()
+    if ranks.rank == 0:
+        with torch.no_grad():
+            next(learner.student.parameters()).fill_(float("inf"))
+    try:
+        learner.step()
+    except NonFiniteError as error:
+        return (
+            error.term,
+            learner.num_steps_done,
+            all(each.grad is None for each in learner.student.parameters()),
+        )
+    return "", 0, False
+
+
+def draw(ranks: Ranks) -> str:
+    """Learn a network with dropout; return why it is refused."""
+    learner = build_learner(METHOD, ranks, dropout=0.5)
+    try:
+        learner.learn(image_task(8), SIX_EPOCHS)
+    except RanksRefusedError as error:
+        return str(error)
+    return ""
