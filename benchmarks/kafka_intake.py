@@ -95,7 +95,7 @@ def main() -> None:
         try:
             service = KafkaService(cluster.start().bootstrap, cluster)
             for name, shape, count in (
-                ("3kb", (3, 32, 32), 40_000),
+                ("3kb", (3, 32, 32), 120_000),
                 ("150kb", (3, 224, 224), 2000),
             ):
                 num_records = count // 10 if quick else count

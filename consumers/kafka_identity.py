@@ -1,12 +1,12 @@
 """Tells a topic from another one that was made under its name later."""
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterable
 from typing import Any
 
 from teacherd.consumers.record import Partition
 
-_ANSWERS = 200
-_ANSWER_SECONDS = 0.01
+_ANSWER_SECONDS = 2.0
 
 
 class KafkaIdentity:
@@ -16,13 +16,11 @@ class KafkaIdentity:
 
     Args:
         topic: Name.
-        sleep: Waits for so many seconds.
     """
 
-    def __init__(self, consumer: Any, topic: str, *, sleep: Callable[[float], None]) -> None:  # noqa: ANN401 (kafka-python has no types)
+    def __init__(self, consumer: Any, topic: str) -> None:  # noqa: ANN401 (kafka-python has no types)
         self._consumer = consumer
         self._topic = topic
-        self._sleep = sleep
         self._believed: dict[Partition, str] = {}
 
     def use(self, consumer: Any) -> None:  # noqa: ANN401 (as above)
@@ -60,8 +58,7 @@ class KafkaIdentity:
 
     def refresh(self) -> None:
         """Have the client ask the cluster now; give up waiting where nobody answers."""
+        has_answer = threading.Event()
         answer = self._consumer._cluster.request_update()  # noqa: SLF001 (as above)
-        for _ in range(_ANSWERS):
-            if answer.is_done:
-                return
-            self._sleep(_ANSWER_SECONDS)
+        answer.add_both(lambda _: has_answer.set())
+        has_answer.wait(_ANSWER_SECONDS)

@@ -69,7 +69,7 @@ class KafkaSource:
         self._group = KafkaGroup(
             self._consumer, name=config.group, lineage=lineage, take_over=config.take_over
         )
-        self._identity = KafkaIdentity(self._consumer, config.topic, sleep=sleep)
+        self._identity = KafkaIdentity(self._consumer, config.topic)
         self._lag = KafkaLag(stall_seconds=config.stall_seconds)
         self._waiting: deque[tuple[Partition, Sequence[Any]]] = deque()
         self._positions: dict[Partition, int] = {}
@@ -381,6 +381,8 @@ class KafkaSource:
             topic = self._config.topic
             raise SourceError(f"Kafka has no topic {topic}; make it, or name another")
         self._consumer.assign(theirs(self._partitions))
+        # The client now asks the cluster about the topic: here, so that no record waits for it.
+        self._identity.refresh()
         self._identity.find_replaced(self._partitions)
 
     def _find_partitions(self) -> list[Partition]:

@@ -15,6 +15,7 @@ from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
 
 CHECKED_VERSIONS = frozenset({"3.0.12"})
+Headers = tuple[tuple[str, bytes | None], ...]
 _MORE, _LOW_BITS = 0x80, 0x7F
 _MOST_BITS = 64
 _WITH_OFFSETS = 2
@@ -27,7 +28,7 @@ class FetchedRecord(NamedTuple):
 
     offset: int
     key: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
+    headers: Headers
     value: bytes | None
     timestamp: int
 
@@ -84,6 +85,7 @@ def unpack_batch(batch: Any) -> Iterator[FetchedRecord]:  # noqa: ANN401 (as abo
     view = memoryview(buffer)
     offset, first = batch.base_offset, batch.first_timestamp
     appended = batch.max_timestamp if batch.timestamp_type == _LOG_APPEND_TIME else None
+    known: dict[bytes, Headers] = {}
     names: dict[bytes, str] = {}
     try:
         for _ in range(batch.records_count):
@@ -93,9 +95,14 @@ def unpack_batch(batch: Any) -> Iterator[FetchedRecord]:  # noqa: ANN401 (as abo
             distance, at = _read_number(buffer, at)
             key, at = _read_bytes(buffer, view, at)
             value, at = _read_bytes(buffer, view, at)
-            headers, at = _read_headers(buffer, view, at, names)
-            if at - start != length:
-                raise CorruptRecordError(f"a record has {at - start} bytes, it says {length}")
+            packed = bytes(view[at : start + length])
+            headers = known.get(packed)
+            if headers is None:
+                headers, at = _read_headers(buffer, view, at, names)
+                if at - start != length:
+                    raise CorruptRecordError(f"a record has {at - start} bytes, it says {length}")
+                known[packed] = headers
+            at = start + length
             timestamp = first + passed if appended is None else appended
             yield FetchedRecord(offset + distance, key, headers, value, timestamp)
     except (ValueError, IndexError) as error:
@@ -113,7 +120,7 @@ def _unpack_old_batch(batch: Any) -> Iterator[FetchedRecord]:  # noqa: ANN401 (a
 
 def _read_headers(
     buffer: bytearray, view: memoryview, at: int, names: dict[bytes, str]
-) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
+) -> tuple[Headers, int]:
     """Read headers; names, of which a batch has few, are decoded once."""
     count, at = _read_number(buffer, at)
     if count < 0:
