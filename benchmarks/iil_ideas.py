@@ -125,6 +125,11 @@ class BatchNormTrainer(LearnerTrainer):
         self.learner.accept()
         return {"share": share}
 
+    def load_state_dict(self, state: Mapping[str, Tensor], done: tuple[Dataset, ...]) -> None:
+        """Put the learner where it was, and count what it has seen."""
+        super().load_state_dict(state, done)
+        self._num_seen += sum(map(len, done))
+
 
 class SeveralStudentsTrainer(LearnerTrainer):
     """Averages students that differ in their draws, as model soups do: arXiv 2203.05482."""
@@ -177,6 +182,11 @@ class LineSearchTrainer(LearnerTrainer):
         load_module_tensors(learner.candidate, module_tensors(points[best]))
         learner.accept()
         return {"point": self.grid[best]}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], done: tuple[Dataset, ...]) -> None:
+        """Put the learner where it was, and hold the same out again."""
+        super().load_state_dict(state, done)
+        self._held_out = [split_off(each, self.share, seed=self._setup.order)[1] for each in done]
 
 
 def _estimate_statistics(network: nn.Module, setup: Setup, dataset: Dataset) -> None:

@@ -71,6 +71,21 @@ def _assign(config: Any, path: list[str], value: Any) -> Any:  # noqa: ANN401 - 
     return replace(config, **{path[0]: value})
 
 
+_GPU = Scale(
+    name="gpu",
+    dataset="cifar100",
+    num_base=25_000,
+    num_tasks=10,
+    task_instances=2_500,
+    build=lambda shape, classes: build_torchvision_network(
+        "resnet18", input_shape=shape, num_classes=classes
+    ),
+    pretraining=PretrainConfig(
+        epochs=60, batch_size=128, learning_rate=0.002, augmentation=_USUAL_32
+    ),
+    learning=LearnerConfig(batch_size=128, augmentation=_USUAL_32),
+)
+
 SCALES = {
     "cpu": Scale(
         name="cpu",
@@ -82,33 +97,15 @@ SCALES = {
         pretraining=PretrainConfig(epochs=20, augmentation=_USUAL_28),
         learning=LearnerConfig(augmentation=_USUAL_28),
     ),
-    "gpu": Scale(
-        name="gpu",
-        dataset="cifar100",
-        num_base=25_000,
-        num_tasks=10,
-        task_instances=2_500,
-        build=lambda shape, classes: build_torchvision_network(
-            "resnet18", input_shape=shape, num_classes=classes
-        ),
-        pretraining=PretrainConfig(
-            epochs=60, batch_size=128, learning_rate=0.002, augmentation=_USUAL_32
-        ),
-        learning=LearnerConfig(batch_size=128, augmentation=_USUAL_32),
-    ),
+    "gpu": _GPU,
     # The large scale at a size that a CPU can bear: does all of it run?
-    "tiny": Scale(
+    "tiny": replace(
+        _GPU,
         name="tiny",
-        dataset="cifar100",
         num_base=400,
         num_tasks=2,
         task_instances=60,
-        build=lambda shape, classes: build_torchvision_network(
-            "resnet18", input_shape=shape, num_classes=classes
-        ),
-        pretraining=PretrainConfig(
-            epochs=1, batch_size=128, learning_rate=0.002, augmentation=_USUAL_32
-        ),
-        learning=LearnerConfig(epochs=2, batch_size=128, augmentation=_USUAL_32),
+        pretraining=replace(_GPU.pretraining, epochs=1),
+        learning=replace(_GPU.learning, epochs=2),
     ),
 }

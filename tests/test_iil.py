@@ -115,7 +115,9 @@ def test_all_methods_run_report_and_are_not_run_again(data: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("method", ["ours", "ewc", "replay", "guarded"])
+@pytest.mark.parametrize(
+    "method", ["ours", "ewc", "replay", "guarded", "idea_batch_norm", "idea_line_search"]
+)
 def test_a_course_that_was_cut_off_ends_as_one_that_was_not(
     data: Path, iil_data: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
