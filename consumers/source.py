@@ -168,9 +168,9 @@ class Source(Protocol):
 
         Args:
             places: Everything below is decided; Kafka's group commits it, for whoever asks for lag.
-            needed_from: Nothing below is ever read again, at or below the places: the oldest
-                checkpoint kept stands there. Retention never passes it; a partition that is not in
-                it keeps what it was told before.
+            needed_from: Nothing below is read again, at or below the places: the oldest checkpoint
+                kept stands there. Retention never passes it; a partition that is not in it keeps
+                what it was told before. It may go back, for a task that is to be tried again.
 
         Raises:
             CommitError: The source could not take it; the same may be released again.

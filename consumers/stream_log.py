@@ -202,8 +202,8 @@ class StreamLog:
         *,
         needed_from: Mapping[Partition, int],
     ) -> None:
-        """Let retention delete what lies below; it never passes the highest position given."""
-        self._released = max(self._released, needed_from.get(self._partition, FIRST_OFFSET))
+        """Let retention delete what lies below the position given last."""
+        self._released = needed_from.get(self._partition, self._released)
         self._next_retention = self._monotonic()
         self._retain_if_due()
 

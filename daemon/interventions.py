@@ -24,6 +24,7 @@ class Interventions:
 
     Args:
         close_running: Closes a task in progress as held.
+        release: Tells the source anew what is still needed.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Interventions:
         retrying: Retrying,
         draining: Draining,
         close_running: Callable[[], None],
+        release: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._core = core
@@ -48,6 +50,7 @@ class Interventions:
         self._retrying = retrying
         self._draining = draining
         self._close_running = close_running
+        self._release = release
 
     @property
     def handlers(self) -> Mapping[Verb, Callable[[int | None], Answer]]:
@@ -97,6 +100,7 @@ class Interventions:
             raise UsageError("retry needs the number of a task")
         lineage = self._journal.lineage
         self._retrying.add(number, lineage)
+        self._release()
         return {"task": number, "after": lineage.unfinished.task if lineage.unfinished else None}
 
     def drain(self, _: int | None) -> Answer:

@@ -126,6 +126,7 @@ class Learning:
             retrying=retrying,
             draining=draining,
             close_running=self._close_for_rollback,
+            release=self._release_decided,
         )
         self._buffer = buffer
         self._load = load
@@ -180,13 +181,12 @@ class Learning:
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
+        self._commands.obey(self._interventions.handlers)
         if self._quarantining.is_running:
             quarantined = self._quarantining.poll(_CUT_TIMEOUT_SECONDS)
             if quarantined is not None:
                 self._close(quarantined)
-            return not self._stop.is_set()
-        self._commands.obey(self._interventions.handlers)
-        if self._running is None:
+        elif self._running is None:
             self._take_reconfigurations()
             self._begin_next()
         elif self._step():
@@ -197,10 +197,12 @@ class Learning:
         """Take up a task that is to be tried again, else cut the next one when it is due."""
         self._note_skips()
         if self._retrying.is_waiting:
-            again = self._retrying.poll(self._journal.lineage, _CUT_TIMEOUT_SECONDS)
+            lineage = self._journal.lineage
+            again = self._retrying.poll(lineage, _CUT_TIMEOUT_SECONDS)
             if again is not None and not self._stop.is_set():
                 self._begin_again(again)
-            return
+            if again is not None or not self._retrying.lets_others_pass(lineage):
+                return
         cause = self._wait_for_cause()
         # In that time a gap may have come before what is to be cut.
         self._note_skips()
@@ -240,7 +242,7 @@ class Learning:
     def _close_for_rollback(self) -> None:
         if self._running is not None:
             task = self._running.plan.task
-            reasons = (HELD_BY_ROLLBACK,)
+            reasons = (HELD_BY_ROLLBACK, *self._quarantining.abandon())
             self._close(Outcome(task=task, result="held", reasons=reasons, is_cut_short=True))
 
     def _take_reconfigurations(self) -> None:
@@ -379,13 +381,17 @@ class Learning:
             self._observation.published(manifest, self._journal.lineage)
         self._versions.prune(self._journal.lineage)
         self._quarantining.mend(self._journal.lineage)
-        places = dict(self._journal.lineage.places)
-        self._release(places, needed_from=self._checkpoints.needed_from())
+        self._release_decided()
         seconds = self._monotonic() - running.started
         is_learned = outcome.result in ("accepted", "held") and not outcome.is_cut_short
         if running.is_whole and is_learned:
             self._load.learned(running.plan, seconds)
         self._observation.task_closed(running.plan, outcome, seconds, self._journal.lineage)
+
+    def _release_decided(self) -> None:
+        lineage = self._journal.lineage
+        needed_from = self._retrying.hold(self._checkpoints.needed_from(), lineage)
+        self._release(dict(lineage.places), needed_from=needed_from)
 
     def _write_version(self, outcome: Outcome) -> Manifest:
         lineage = self._journal.lineage

@@ -96,10 +96,17 @@ class Quarantine:
         """
         try:
             return make(batches)
-        except RangeMismatchError:
-            if not (self._folder(task) / RECORDS).is_file():
-                raise
-            return make(self._read(task))
+        except RangeMismatchError as mismatch:
+            try:
+                if not (self._folder(task) / RECORDS).is_file():
+                    raise
+                return make(self._read(task))
+            except OSError as error:
+                folder = str(self._folder(task))
+                structlog.get_logger().warning(
+                    "quarantine_unreadable", folder=folder, error=str(error)
+                )
+                raise mismatch from error
 
     def _read(self, task: int) -> Iterator[RecordBatch]:
         """Yield the records of a task; what is damaged is left out, which their digest tells."""

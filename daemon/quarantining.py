@@ -43,6 +43,7 @@ class Quarantining:
         self._quarantine = quarantine
         self._read_records = read_records
         self._running: _InProgress | None = None
+        self._abandoned: list[Future[Path]] = []
 
     @property
     def is_running(self) -> bool:
@@ -70,10 +71,24 @@ class Quarantining:
             return Outcome(task=running.task, result="quarantined", reasons=(running.reason,))
         return None
 
+    def abandon(self) -> tuple[str, ...]:
+        """Wait no longer for the task in progress; return why it was to be in quarantine, if any.
+
+        Its records may still be written down, and stay while the task is set aside.
+        """
+        running, self._running = self._running, None
+        if running is None:
+            return ()
+        self._abandoned.append(running.kept)
+        return (running.reason,)
+
     def mend(self, lineage: Lineage) -> None:
         """Let go of records whose task is no longer set aside.
 
         Raises:
             StateError: The disk refused.
         """
-        self._quarantine.mend(lineage)
+        self._abandoned = [each for each in self._abandoned if not each.done()]
+        # Else a draft could go while the source's thread is writing it.
+        if not self._abandoned:
+            self._quarantine.mend(lineage)

@@ -29,6 +29,12 @@ class ReadRequests:
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._is_source_away = False
+
+    @property
+    def is_source_away(self) -> bool:
+        """Whether what was asked for last could not be read for now; any thread may look."""
+        return self._is_source_away
 
     def ask(
         self, ranges: Sequence[OffsetRange], use: Callable[[Iterator[RecordBatch]], T]
@@ -58,10 +64,12 @@ class ReadRequests:
                 batches = _told(source.read(request.ranges), on_batch)
                 request.answer.set_result(request.use(batches))
             except SourceError:
+                self._is_source_away = True
                 self._waiting.put(request)
                 raise
             except Exception as error:  # noqa: BLE001 (raised again where the answer is taken)
                 request.answer.set_exception(error)
+            self._is_source_away = False
 
 
 def _told(batches: Iterator[RecordBatch], on_batch: Callable[[], None]) -> Iterator[RecordBatch]:

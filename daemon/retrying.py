@@ -2,13 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.task_rebuilding import RangeMismatchError
 from teacherd.daemon.durable import write_file
@@ -52,7 +53,7 @@ class Retrying:
             for number, attempt in _read(path)
             if number in lineage.set_aside and lineage.set_aside[number].attempt == attempt
         }
-        self._reading: Future[BufferedTask] | None = None
+        self._readings: dict[int, Future[BufferedTask]] = {}
 
     @property
     def is_waiting(self) -> bool:
@@ -77,22 +78,45 @@ class Retrying:
         Raises:
             StateError: The disk refused.
         """
-        number = next(iter(self._waiting))
+        number = self._next(lineage)
         if number not in lineage.set_aside:
             self._give_up(number, "set_aside.keep_tasks newer tasks were set aside since")
             return None
         plan = lineage.set_aside[number].plan
-        if self._reading is None:
+        if number not in self._readings:
             ranges = [planned_range(closed).offsets for closed in plan.ranges]
-            self._reading = self._requests.ask(ranges, lambda batches: self._make(plan, batches))
+            asked = self._requests.ask(ranges, lambda batches: self._make(plan, batches))
+            self._readings[number] = asked
         try:
             with contextlib.suppress(TimeoutError):
-                task = self._reading.result(timeout=timeout_seconds)
-                self._reading = None
+                task = self._readings[number].result(timeout=timeout_seconds)
+                del self._readings[number]
                 return task
         except RangeMismatchError as error:
             self._give_up(number, str(error))
         return None
+
+    def lets_others_pass(self, lineage: Lineage) -> bool:
+        """Whether tasks may be cut although one waits: its records cannot be read for now.
+
+        Nothing passes one that a failed probation put off: it is to be learned from where that
+        went back to.
+        """
+        is_due = lineage.due_retry in self._waiting
+        return bool(self._waiting) and not is_due and self._requests.is_source_away
+
+    def hold(self, needed_from: Mapping[Partition, int], lineage: Lineage) -> dict[Partition, int]:
+        """Return from where on records are needed, with those of tasks to be tried again."""
+        held = dict(needed_from)
+        waiting = [
+            lineage.set_aside[each].plan for each in self._waiting if each in lineage.set_aside
+        ]
+        unfinished = [lineage.unfinished] if lineage.unfinished is not None else []
+        for closed in [each for plan in waiting + unfinished for each in plan.ranges]:
+            partition = Partition(closed.topic, closed.partition)
+            if partition in held:
+                held[partition] = min(held[partition], closed.start)
+        return held
 
     def take(self, lineage: Lineage, learning_rate: float) -> Retry:
         """Return the entry for the task that was read, which waits no more.
@@ -100,9 +124,14 @@ class Retrying:
         The file still has it: should the entry not become durable, it waits again after a restart,
         and else its attempt says that it is done.
         """
-        number = next(iter(self._waiting))
+        number = self._next(lineage)
         del self._waiting[number]
         return retry_of(number, lineage, learning_rate)
+
+    def _next(self, lineage: Lineage) -> int:
+        """Return whose turn it is: the one that a failed probation put off, else by request."""
+        due = lineage.due_retry
+        return due if due is not None and due in self._waiting else next(iter(self._waiting))
 
     def _make(self, plan: Plan, batches: Iterator[RecordBatch]) -> BufferedTask:
         return self._quarantine.make_good(
@@ -111,7 +140,7 @@ class Retrying:
 
     def _give_up(self, number: int, error: str) -> None:
         structlog.get_logger().error("retry_impossible", task=number, error=error)
-        self._reading = None
+        self._readings.pop(number, None)
         del self._waiting[number]
         self._save()
 

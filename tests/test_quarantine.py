@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lineages import next_plan, open_state
+from structlog.testing import capture_logs
 
 from teacherd.consumers.buffered_task import PlannedRange
 from teacherd.consumers.record import Partition, Record
@@ -79,6 +80,29 @@ def test_they_come_back_as_they_were_where_the_stream_has_others(tmp_path: Path)
     for task in (1, 2):
         with pytest.raises(RangeMismatchError):
             state.quarantine.make_good(task, iter([]), take)
+
+
+def test_kept_records_that_the_disk_does_not_give_are_none(tmp_path: Path) -> None:
+    """The stream's mismatch is the answer, which retries and starts know; the error is told."""
+    state, plan = open_lineage(tmp_path / "state")
+    folder = state.quarantine.keep(plan, "nan", iter([RecordBatch.of(RECORDS)]))
+    state.close()
+    (folder / "records.jsonl").unlink()
+    (folder / "records.jsonl").symlink_to(
+        "/proc/self/mem"
+    )  # reading its first page is an I/O error
+    planned = PlannedRange(
+        partition=Partition("t", 0), start=3, end=5, count=2, digest="d", rejected=()
+    )
+
+    def refuse(batches: Iterator[RecordBatch]) -> None:
+        raise RangeMismatchError(planned, "count", planned.count, len(list(batches)))
+
+    with capture_logs() as logs, pytest.raises(RangeMismatchError):
+        state.quarantine.make_good(1, iter([]), refuse)
+
+    assert ["quarantine_unreadable"] == [each["event"] for each in logs]
+    assert "Input/output error" in logs[0]["error"]
 
 
 def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:

@@ -77,5 +77,7 @@ def test_a_source_that_is_away_is_asked_again(
             requests.serve(source)
 
     assert not answer.done()
+    assert requests.is_source_away
     requests.serve(source)
     assert [b"0"] == answer.result(timeout=0)
+    assert not requests.is_source_away

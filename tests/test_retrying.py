@@ -1,17 +1,31 @@
 """The queue of tasks to be tried again: durable, and never carried out twice."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from assemblies import Bench, feature_records, make_bench
 from structlog.testing import capture_logs
 
+from teacherd.consumers.record import Partition
+from teacherd.consumers.record_batch import RecordBatch
+from teacherd.consumers.source import SourceError
 from teacherd.daemon.assembly import Assembly
+from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.commands import Answer, Command, Verb
+from teacherd.daemon.config import Config
+from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.entries import Outcome, Retry
+from teacherd.daemon.publisher import HELD_BY_ROLLBACK
 from teacherd.daemon.state_directory import RETRIES
+
+PARTITION = Partition("instances", 0)
+WILD = {
+    "epochs": 3,
+    "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 1e38, "gradient_clip": 1e38},
+}
+"""Settings under which no task can be learned."""
 
 
 @pytest.fixture
@@ -104,11 +118,7 @@ def test_a_quarantined_task_is_learned_from_its_own_records_once_the_stream_has_
     tmp_path: Path, *, is_restarted: bool
 ) -> None:
     """They are what the plan's digest says, and stay until the task is learned, over a restart."""
-    wild = {
-        "epochs": 3,
-        "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 1e38, "gradient_clip": 1e38},
-    }
-    bench = make_bench(tmp_path, learning=wild)
+    bench = make_bench(tmp_path, learning=WILD)
     bench.append(feature_records(10))
     assembly = bench.assemble()
     begin(assembly)
@@ -146,3 +156,102 @@ def test_a_task_that_is_forgotten_meanwhile_is_tried_no_more(bench: Bench) -> No
 
     assert [2] == [each["task"] for each in logs if each["event"] == "retry_impossible"]
     assert (2, 2) not in retries(bench)
+
+
+def be_away(_: object) -> Iterator[RecordBatch]:
+    """Read nothing, as a stream that does not answer."""
+    raise SourceError("away")
+    yield
+
+
+def test_a_task_that_cannot_be_read_again_lets_others_pass(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is new is learned meanwhile; the task has its turn as soon as it can be read."""
+    assembly = bench.assemble()
+    turn(assembly, lambda: num_closed(bench) < 4)
+    with monkeypatch.context() as away:
+        away.setattr(assembly.intake._source, "read", be_away)
+        ask(assembly, "retry", 2)
+        bench.append(feature_records(20))
+        turn(assembly, lambda: num_closed(bench) < 6)
+        assert [] == retries(bench)
+    bench.clock.seconds += 60
+    turn(assembly, lambda: num_closed(bench) < 7)
+    assembly.close()
+
+    assert [(2, 2)] == retries(bench)
+    assert [5, 6, 2] == [each.task for each in bench.outcomes()][-3:]
+
+
+def test_nothing_passes_a_task_that_a_failed_probation_put_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes first, whatever was asked for before, and waits for its records."""
+    assembly = bench.assemble()
+    turn(assembly, lambda: num_closed(bench) < 4)
+    lineage = assembly.learning._journal.lineage
+    ask(assembly, "retry", 2)
+    lineage.due_retry = 3  # as after the rollback of a failed probation
+    assembly.learning._retrying.add(3, lineage)
+    with monkeypatch.context() as away:
+        away.setattr(assembly.intake._source, "read", be_away)
+        bench.append(feature_records(10))
+        for _ in range(5):
+            assembly.intake.tick()
+            assembly.learning.tick()
+        assert not assembly.learning.is_busy
+    bench.clock.seconds += 60
+    turn(assembly, lambda: num_closed(bench) < 7)
+    assembly.close()
+
+    assert [(3, 2), (2, 2)] == retries(bench)
+    assert [3, 2, 5] == [each.task for each in bench.outcomes()][-3:]
+
+
+def test_records_of_a_task_that_waits_to_be_tried_again_are_kept(tmp_path: Path) -> None:
+    """From the request on retention spares them, though it would delete all that is decided."""
+    bench = make_bench(tmp_path, checkpoints={"keep": 1})
+    bench.settings["stream_log"]["retention_bytes"] = 1
+    bench.append(feature_records(20))
+    assembly = bench.assemble()
+    turn(assembly, lambda: num_closed(bench) < 1)
+    begin(assembly)
+    ask(assembly, "rollback", 0)
+    ask(assembly, "retry", 2)
+    turn(assembly, lambda: num_closed(bench) < 3)
+    turn(assembly, lambda: assembly.intake._source.earliest()[PARTITION] < 21)
+    assembly.close()
+
+    assert ["accepted", "held", "accepted"] == [each.result for each in bench.outcomes()]
+
+
+def test_a_rollback_does_not_wait_for_a_quarantine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream may be away for a night. The task is held, says both, and can be tried again."""
+    bench = make_bench(tmp_path)
+    bench.append(feature_records(20))
+    assembly = bench.assemble()
+    turn(assembly, lambda: num_closed(bench) < 1)
+    wild = parse(Config, {**bench.settings, "learning": WILD}, origin="test")
+    assembly.learning.reconfigure(wild.deciding, CheckpointConfig())
+    quarantining = assembly.learning._quarantining
+    with monkeypatch.context() as away:
+        away.setattr(assembly.intake._source, "read", be_away)
+        turn(assembly, lambda: not quarantining.is_running)
+        assembly.intake.tick()
+        assert {"version": 2, "to": 0} == ask(assembly, "rollback", 0)
+    (_, held) = bench.outcomes()
+    assert "held" == held.result
+    assert [HELD_BY_ROLLBACK, "is nan"] == [held.reasons[0], held.reasons[1][-6:]]
+
+    calm = parse(Config, bench.settings, origin="test")
+    assembly.learning.reconfigure(calm.deciding, CheckpointConfig())
+    bench.clock.seconds += 60
+    ask(assembly, "retry", 2)
+    turn(assembly, lambda: num_closed(bench) < 3)
+    assembly.close()
+
+    assert (2, "accepted") == (bench.outcomes()[-1].task, bench.outcomes()[-1].result)
+    assert [] == list((tmp_path / "state" / "quarantine").iterdir())

@@ -261,16 +261,16 @@ def test_nothing_is_deleted_before_it_is_released(open_log: OpenLog, clock: Cloc
     assert {INSTANCES: 1} == log.earliest()
 
 
-def test_what_was_released_stays_so(open_log: OpenLog, clock: Clock) -> None:
-    """A later word of a lower place takes nothing back."""
+def test_what_is_needed_again_is_kept_from_then_on(open_log: OpenLog, clock: Clock) -> None:
+    """The word that came last counts, and stays where a later one does not speak of it."""
     log = open_log(retention_hours=1.0)
     log.append(values(5))
     log.release({INSTANCES: 5}, needed_from={INSTANCES: 5})
-    log.release({INSTANCES: 2}, needed_from={INSTANCES: 2})
+    log.release({INSTANCES: 5}, needed_from={INSTANCES: 2})
     clock.seconds += 2 * HOUR_SECONDS
     log.release({}, needed_from={})
 
-    assert {INSTANCES: 5} == log.earliest()
+    assert {INSTANCES: 2} == log.earliest()
 
 
 def test_retention_by_age_deletes_what_is_old_and_released(open_log: OpenLog, clock: Clock) -> None:
