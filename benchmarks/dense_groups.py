@@ -35,12 +35,12 @@ def main() -> None:
     classes = [list(pool.classes(group)) for group in range(len(pool))]
     repetitions = 3 if arguments.quick else 20
     full, loop = alternate(
-        lambda: timed(lambda: groups.full(student, old), student),
+        lambda: timed(lambda: groups.full(student, old).mean(), student),
         lambda: timed(lambda: looped(classes, student, old), student),
         repetitions=repetitions,
     )
     one, _ = alternate(
-        lambda: timed(lambda: groups.random(student, old, generator), student),
+        lambda: timed(lambda: groups.random(student, old, generator).mean(), student),
         lambda: 0.0,
         repetitions=repetitions,
     )

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from teacherd.models.plain_file import PlainFileError, read_plain_file
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.provenance import Provenance
 from teacherd.models.signature import SIGNATURE_BYTES, SignatureError, TrustedKeys
-from teacherd.models.strict_json import StrictJsonError, parse
+from teacherd.models.strict_json import OPTIONAL, StrictJsonError, parse
 from teacherd.models.weights import (
     WeightsError,
     deserialize_weights,
@@ -73,6 +73,10 @@ class Manifest:
     classes: tuple[str, ...]
     """Names of the logits, in their order."""
 
+    increments: tuple[int, ...] | None = field(default=None, metadata={OPTIONAL: True})
+    """How many of them came at a time, where new ones came later; None: all at once, which is what
+    a manifest that does not say means."""
+
     preprocessing: Preprocessing
     """What raw inputs go through before the network."""
 
@@ -117,6 +121,7 @@ class Manifest:
         return Design(
             architecture=self.architecture,
             classes=self.classes,
+            increments=self.increments,
             preprocessing=self.preprocessing,
             sigma=self.sigma,
         )
@@ -136,8 +141,11 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """Return the text of manifest.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+        """Return the text of manifest.json; readers that know no increments can read most."""
+        content = dataclasses.asdict(self)
+        if self.increments is None:
+            del content["increments"]
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
@@ -183,6 +191,7 @@ def write_artifact(
         version=provenance.version,
         architecture=design.architecture,
         classes=design.classes,
+        increments=design.increments,
         preprocessing=design.preprocessing,
         sigma=design.sigma,
         weights_sha256=hashlib.sha256(weights).hexdigest(),

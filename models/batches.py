@@ -5,7 +5,10 @@ Legend: N instances, B batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,7 +32,7 @@ class Batch:
     labels: Tensor
     """Class indices [B]."""
     places: Tensor
-    """Places of the instances [B] in the task's order."""
+    """Places of the instances [B] in the task's order; those of the memory come behind them."""
     is_augmented: bool
     """Whether the inputs are other than the task's."""
     share: Share = EVERYTHING
@@ -45,6 +48,19 @@ class Batches:
 
     A batch is the same on every rank, draws included, and says which part of it is this rank's:
     what is learned does not depend on how many there are.
+
+    Each batch has as many instances of the rehearsal memory behind those of the task, or the whole
+    memory where that is smaller: another choice at each step (method.md, 6).
+
+    Args:
+        task: What is learned.
+        batch_size: Most instances of the task in a batch.
+        augmentation: Of all inputs.
+        preprocessing: Of raw inputs.
+        draws: Of the task.
+        placement: Where and how to compute.
+        ranks: Those that share each batch.
+        rehearsed: Raw inputs and labels of the memory; None for none.
     """
 
     def __init__(
@@ -57,6 +73,7 @@ class Batches:
         draws: Draws,
         placement: Placement,
         ranks: Ranks = ALONE,
+        rehearsed: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None = None,
     ) -> None:
         if augmentation.changes_anything and task.inputs.ndim != _IMAGE_NDIM:
             raise ValueError(
@@ -65,8 +82,14 @@ class Batches:
             )
         self.num_instances = len(task.labels)
         self.num_steps_per_epoch = -(-self.num_instances // batch_size)
-        self._raw = as_tensor(task.inputs).to(placement.device)
-        self._labels = as_tensor(task.labels).to(placement.device)
+        inputs, labels = [as_tensor(task.inputs)], [as_tensor(task.labels)]
+        if rehearsed is not None:
+            inputs.append(as_tensor(rehearsed[0]))
+            labels.append(as_tensor(rehearsed[1]))
+        self._raw = torch.cat(inputs).to(placement.device)
+        self._labels = torch.cat(labels).to(placement.device)
+        self.num_places = len(self._labels)
+        """Instances of the task and of the memory."""
         self._augmentation = augmentation
         self._preprocessing = preprocessing
         self._draws = draws
@@ -76,11 +99,10 @@ class Batches:
 
     def batch(self, step: int) -> Batch:
         """Return what a step learns from; steps are counted from 0 through all epochs."""
-        epoch, place = divmod(step, self.num_steps_per_epoch)
-        start, end = (
-            edge * self.num_instances // self.num_steps_per_epoch for edge in (place, place + 1)
-        )
-        places = self._order_of(epoch)[start:end]
+        start, end = self._edges(step)
+        places = self._order_of(step // self.num_steps_per_epoch)[start:end]
+        if self.num_places > self.num_instances:
+            places = torch.cat([places, self._rehearsed_places(step, end - start)])
         generator = self._draws.generator("augmentation", step, self._raw.device)
         raw = augment(self._raw[places], self._augmentation, generator)
         return Batch(
@@ -90,6 +112,11 @@ class Batches:
             is_augmented=self._augmentation.changes_anything,
             share=self._ranks.share(len(places)),
         )
+
+    def num_of_task(self, step: int) -> int:
+        """Return how many instances of the task a step's batch has."""
+        start, end = self._edges(step)
+        return end - start
 
     def inputs_of(self, places: Tensor) -> Tensor:
         """Return the normalised inputs of some instances, not augmented.
@@ -107,6 +134,19 @@ class Batches:
 
     def _normalise(self, raw: Tensor) -> Tensor:
         return self._placement.place_inputs(self._preprocessing.apply(raw))
+
+    def _edges(self, step: int) -> tuple[int, int]:
+        """Return where a batch starts and ends in the order of its epoch."""
+        place = step % self.num_steps_per_epoch
+        return (
+            place * self.num_instances // self.num_steps_per_epoch,
+            (place + 1) * self.num_instances // self.num_steps_per_epoch,
+        )
+
+    def _rehearsed_places(self, step: int, most: int) -> Tensor:
+        generator = self._draws.generator("rehearsal", step)
+        order = torch.randperm(self.num_places - self.num_instances, generator=generator)
+        return (order[:most] + self.num_instances).to(self._raw.device)
 
     def _order_of(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:

@@ -53,7 +53,7 @@ class DenseGroups:
         self._is_class_NL = is_class_NL.to(device)
 
     def losses(self, student_logits: Tensor, old_logits: Tensor) -> Tensor:
-        """Return L_g for each group [G], in the order of `pool.runs`: means over the batch.
+        """Return L_g of each instance and group [B, G], groups in the order of `pool.runs`.
 
         Args:
             student_logits: [B, classes of the pool or more]; gets gradients.
@@ -73,24 +73,24 @@ class DenseGroups:
             student_BR = torch.logaddexp(student_BR[:, :-1], student_BN[:, added:])
             old_BR = longer_BR
             losses.append(mean_BR - old_BR + student_BR)
-        return torch.cat(losses, dim=1).mean(0) * self.temperature**2
+        return torch.cat(losses, dim=1) * self.temperature**2
 
     def full(self, student_logits: Tensor, old_logits: Tensor) -> Tensor:
-        """Return L_FDKD, the mean over all groups."""
-        return self.losses(student_logits, old_logits).mean()
+        """Return L_FDKD of each instance [B], the mean over all groups."""
+        return self.losses(student_logits, old_logits).mean(1)
 
     def random(
         self, student_logits: Tensor, old_logits: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Return L_RDKD, the loss of one group by chance: its mean over draws is L_FDKD."""
+        """Return L_RDKD [B], the loss of one group by chance: its mean over draws is L_FDKD."""
         group = int(torch.randint(len(self.pool), (), generator=generator))
         classes = self.pool.classes(group)
         student_log, old_log = (
             F.log_softmax(each[:, classes.start : classes.stop] / self.temperature, dim=1)
             for each in (student_logits, old_logits)
         )
-        divergence = F.kl_div(student_log, old_log, reduction="batchmean", log_target=True)
-        return divergence * self.temperature**2
+        divergence = F.kl_div(student_log, old_log, reduction="none", log_target=True)
+        return divergence.sum(1) * self.temperature**2
 
     def _by_increment(self, logits: Tensor) -> Tensor:
         # Normalised, so that what is subtracted from one another is small.

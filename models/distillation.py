@@ -12,8 +12,10 @@ from teacherd.models.losses import (
     dust_loss,
     fuse_labels,
     fused_loss,
+    partly_new_split_loss,
     split_loss,
 )
+from teacherd.models.old_classes import OldClasses
 
 
 def loss_terms(
@@ -25,8 +27,10 @@ def loss_terms(
     answers_BK: Tensor | None,
     sigma: float | None,
     generator: torch.Generator,
+    old: OldClasses | None = None,
+    group_generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Return `total`, the loss to descend (method.md 2.3), and the terms it is made of.
+    """Return `total`, the loss to descend (method.md 2.3 and 5), and the terms it is made of.
 
     All are means over the batch's share; dust is drawn for the whole batch, so that it does not
     depend on how the batch is shared out.
@@ -43,46 +47,78 @@ def loss_terms(
         answers_BK: The teacher's logits for the share's inputs without dust, where they are known.
         sigma: Standard deviation of the dust; needed where the dust is noise.
         generator: Draws the dust of the whole batch, in the order of its places.
+        old: The classes to keep, where they came in several increments or others come now.
+        group_generator: On the CPU; draws their groups, where those are drawn.
     """
-    share, temperature = batch.share, config.temperature
+    share = batch.share
     inputs, labels_B = share.of(batch.inputs), share.of(batch.labels)
     num_instances = len(labels_B)
     if config.has_dust:
         dusted = _dusted(config, batch.inputs, sigma, generator)
         inputs = torch.cat([inputs, share.of(dusted)])
-    must_ask = config.asks_teacher_for_labels and answers_BK is None
+    is_asked = asks_teacher(config, old)
+    must_ask = is_asked and answers_BK is None
     asked = inputs if must_ask else inputs[num_instances:]
     student_logits = student(inputs).float()
     with torch.no_grad():
         teacher_logits = teacher(asked).float() if len(asked) else student_logits[:0]
-    if answers_BK is None and config.asks_teacher_for_labels:
+    if must_ask:
         answers_BK = teacher_logits[:num_instances]
-    fused = _label_loss(config, student_logits[:num_instances], answers_BK, labels_B)
-    if not config.has_dust:
-        return {"total": fused, "fused": fused}
-    dust = dust_loss(
-        student_logits[num_instances:], teacher_logits[-num_instances:], temperature=temperature
-    )
-    return {"total": fused + config.dust_factor * dust, "fused": fused, "dust": dust}
+    clean_BK = student_logits[:num_instances]
+    fused = _label_loss(config, clean_BK, answers_BK if is_asked else None, labels_B, old)
+    terms, weight = {"total": fused, "fused": fused}, 1.0 if old is None else old.weight
+    if old is not None and old.num_new:
+        dense = torch.zeros_like(fused)
+        if is_asked and answers_BK is not None:
+            kept_B = old.divergence(clean_BK, answers_BK, group_generator)
+            dense = (kept_B * (labels_B >= old.num_old)).mean()
+        terms["dense"] = dense
+        terms["total"] = terms["total"] + weight * config.temperature**2 * dense
+    if config.has_dust:
+        asked_BK, told_BK = student_logits[num_instances:], teacher_logits[-num_instances:]
+        if old is None:
+            dust = dust_loss(asked_BK, told_BK, temperature=config.temperature)
+        else:
+            dust = old.divergence(asked_BK, told_BK, group_generator).mean()
+        terms["dust"] = dust
+        terms["total"] = terms["total"] + weight * config.dust_factor * dust
+    return terms
 
 
-def term_names(config: DistillationConfig) -> tuple[str, ...]:
+def asks_teacher(config: DistillationConfig, old: OldClasses | None = None) -> bool:
+    """Say whether a term needs the teacher's answers to inputs without dust."""
+    keeps_old = old is not None and old.num_new > 0 and old.weight > 0
+    return config.asks_teacher_for_labels or keeps_old
+
+
+def term_names(config: DistillationConfig, old: OldClasses | None = None) -> tuple[str, ...]:
     """Return the names of the terms, in their order."""
-    return ("total", "fused", "dust") if config.has_dust else ("total", "fused")
+    dense = ("dense",) if old is not None and old.num_new else ()
+    return ("total", "fused", *dense, *(("dust",) if config.has_dust else ()))
 
 
 def _label_loss(
-    config: DistillationConfig, student_BK: Tensor, answers_BK: Tensor | None, labels_B: Tensor
+    config: DistillationConfig,
+    student_BK: Tensor,
+    answers_BK: Tensor | None,
+    labels_B: Tensor,
+    old: OldClasses | None,
 ) -> Tensor:
-    """Return what label and teacher say about inputs without dust (method.md 2.2)."""
+    """Return what label and teacher say about inputs without dust (method.md 2.2 and 5)."""
     share, temperature = config.label_share, config.temperature
     if answers_BK is None or not config.asks_teacher_for_labels:
         return fused_loss(student_BK, labels_B, temperature=config.label_temperature)
     if config.form == "split":
-        return split_loss(
-            student_BK, answers_BK, labels_B, label_share=share, temperature=temperature
-        )
-    targets_BK = fuse_labels(answers_BK, labels_B, label_share=share, temperature=temperature)
+        has_new = old is not None and old.num_new > 0
+        loss = partly_new_split_loss if has_new else split_loss
+        return loss(student_BK, answers_BK, labels_B, label_share=share, temperature=temperature)
+    targets_BK = fuse_labels(
+        answers_BK,
+        labels_B,
+        label_share=share,
+        temperature=temperature,
+        num_new=0 if old is None else old.num_new,
+    )
     return fused_loss(student_BK, targets_BK, temperature=temperature)
 
 

@@ -15,7 +15,17 @@ import torch
 from torch import Tensor
 
 Purpose = Literal[
-    "shuffle", "dust", "augmentation", "network", "consolidation", "calibration", "sketch"
+    "shuffle",
+    "dust",
+    "augmentation",
+    "network",
+    "consolidation",
+    "calibration",
+    "sketch",
+    "head",
+    "groups",
+    "memory",
+    "rehearsal",
 ]
 """What a draw is for; two purposes never share numbers."""
 
@@ -41,7 +51,7 @@ class Draws:
             place: The epoch, step or update that it is drawn for.
             device: Where the numbers are made.
         """
-        return torch.Generator(device).manual_seed(self._key(purpose, place))
+        return torch.Generator(device).manual_seed(self.key(purpose, place))
 
     def permutation(self, epoch: int, num_instances: int) -> Tensor:
         """Return the order [N] in which an epoch visits the instances of the task, on the CPU."""
@@ -61,7 +71,7 @@ class Draws:
         states = [generator.get_state() for generator in generators]
         try:
             for generator in generators:
-                generator.manual_seed(self._key("network", step))
+                generator.manual_seed(self.key("network", step))
             keyed = [generator.get_state() for generator in generators]
             yield lambda: any(
                 not torch.equal(generator.get_state(), state)
@@ -71,6 +81,7 @@ class Draws:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
 
-    def _key(self, purpose: Purpose, place: int) -> int:
+    def key(self, purpose: Purpose, place: int = 0) -> int:
+        """Return the seed of such a draw, for what seeds a generator itself."""
         words = f"{self.seed}/{self.task}/{purpose}/{place}"
         return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8])

@@ -38,6 +38,8 @@ class Embedder:
         self._preprocessing = preprocessing
         self._device = device
         self._batch_size = batch_size
+        self.head: nn.Linear | None = None
+        """The layer that made the logits of the last batch, None where it is no linear one."""
 
     def embed(
         self, inputs: npt.NDArray[Any], *, on_batch: Callable[[], None] = lambda: None
@@ -58,10 +60,10 @@ class Embedder:
         return torch.cat(parts)
 
     def _embed(self, batch: Tensor) -> Tensor:
-        last: list[tuple[Tensor, Tensor]] = []
+        last: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
-        def note(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            last[:] = [(inputs[0], output)]
+        def note(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            last[:] = [(layer, inputs[0], output)]
 
         layers = [layer for layer in self._network.modules() if isinstance(layer, nn.Linear)]
         hooks = [layer.register_forward_hook(note) for layer in layers]
@@ -70,6 +72,7 @@ class Embedder:
         finally:
             for hook in hooks:
                 hook.remove()
-        makes_logits = bool(last) and last[0][1].shape == logits_BK.shape
-        embedding = last[0][0] if makes_logits else logits_BK
+        makes_logits = bool(last) and last[0][2].shape == logits_BK.shape
+        self.head = last[0][0] if makes_logits else None
+        embedding = last[0][1] if makes_logits else logits_BK
         return embedding.flatten(start_dim=1).float().cpu()

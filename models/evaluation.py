@@ -4,6 +4,7 @@ Legend: N instances, B batch, K classes.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from teacherd.models.preprocessing import Preprocessing
 
+_UNKNOWN = -100
+"""What cross-entropy passes over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
@@ -26,7 +30,8 @@ class Evaluation:
     accuracy: float
     """Share of them that is classified correctly."""
     loss: float
-    """Mean cross-entropy, in nats."""
+    """Mean cross-entropy, in nats, of the instances of classes that the network knows; NaN where
+    there are none."""
     per_class_accuracy: tuple[float | None, ...]
     """Share classified correctly by class of the label; None where a class has no instance."""
     correct: npt.NDArray[np.bool_]
@@ -42,6 +47,7 @@ def evaluate(
     *,
     preprocessing: Preprocessing,
     device: torch.device,
+    num_new_classes: int = 0,
     batch_size: int = 256,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -53,6 +59,8 @@ def evaluate(
         labels: Class indices [N].
         preprocessing: As the network was trained with.
         device: Where to compute.
+        num_new_classes: Labels may be of so many classes behind the network's; it answers them
+            wrongly.
         batch_size: Instances per forward pass.
         on_batch: Called after each forward pass.
 
@@ -72,18 +80,21 @@ def evaluate(
             labels_B = labels_N[start : start + batch_size]
             logits_BK = network(preprocessing.apply(batch)).float()
             num_classes = logits_BK.shape[1]
-            check_labels(labels_B, num_classes)
+            check_labels(labels_B, num_classes + num_new_classes)
             labels_B = labels_B.to(device)
-            loss += F.cross_entropy(logits_BK, labels_B, reduction="sum")
+            # What is no class of the network has no loss.
+            known_B = torch.where(labels_B < num_classes, labels_B, _UNKNOWN)
+            loss += F.cross_entropy(logits_BK, known_B, reduction="sum", ignore_index=_UNKNOWN)
             correct.append(logits_BK.argmax(dim=1) == labels_B)
             confidence.append(logits_BK.softmax(dim=1).amax(dim=1))
             on_batch()
     correct_N = torch.cat(correct).cpu()
+    num_known = int((labels_N < num_classes).sum())
     return Evaluation(
         num_instances=len(labels),
         accuracy=float(correct_N.double().mean()),
-        loss=float(loss) / len(labels),
-        per_class_accuracy=_accuracy_by_class(correct_N, labels_N, num_classes),
+        loss=float(loss) / num_known if num_known else math.nan,
+        per_class_accuracy=_accuracy_by_class(correct_N, labels_N, num_classes + num_new_classes),
         correct=correct_N.numpy(),
         confidence=torch.cat(confidence).cpu().numpy(),
     )

@@ -1,7 +1,9 @@
 """Gives a network rows for new classes: method.md, section 5."""
 
+import copy
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from teacherd.models.backbone import BackboneConfig, NetworkFactory, build_backbone
 from teacherd.models.module_tensors import module_tensors
@@ -38,24 +40,48 @@ def grow_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wider = build_backbone(config, num_classes=num_classes + num_new, factory=factory)
-    old, new = module_tensors(network), module_tensors(wider)
-    if old.keys() != new.keys():
-        names = ", ".join(sorted(old.keys() ^ new.keys())[:3])
-        raise ValueError(f"name: {config.name}: has other tensors for more classes: {names}")
-    num_grown = sum([_take_over(new[name], each, name, config) for name, each in old.items()])
+    try:
+        num_grown = _take_over(wider, network)
+    except ValueError as error:
+        raise ValueError(f"name: {config.name}: {error}") from error
     if num_grown == 0:
         raise ValueError(f"name: {config.name}: no tensor of it grows with the classes")
-    device = next(iter(old.values())).device
+    device = next(network.parameters()).device
     return wider.to(device).train(network.training)
 
 
-def _take_over(new: Tensor, old: Tensor, name: str, config: BackboneConfig) -> bool:
-    """Copy a tensor into the first rows of its successor; tell whether that has more."""
-    if new.shape[1:] != old.shape[1:] or len(new.shape) != len(old.shape):
-        raise ValueError(
-            f"name: {config.name}: {name} is {tuple(old.shape)} and {tuple(new.shape)} with more "
-            "classes; only the first axis may grow, a row for each class"
-        )
-    with torch.no_grad():
-        (new[: len(old)] if old.ndim else new).copy_(old)
-    return new.shape != old.shape
+def widened(network: nn.Module, *, like: nn.Module) -> nn.Module:
+    """Return a network with the new rows of another that has grown from it, in eval mode.
+
+    method.md, section 5: the teacher's new rows are the student's at the first consolidation (O).
+
+    Args:
+        network: Of the old classes; is left as it is.
+        like: Of all classes; is left as it is.
+    """
+    wider = copy.deepcopy(like).requires_grad_(requires_grad=False).eval()
+    wider.zero_grad()
+    _take_over(wider, network)
+    return wider
+
+
+@torch.no_grad()
+def _take_over(wider: nn.Module, network: nn.Module) -> int:
+    """Copy all tensors of a network into the first rows of its successor's; count the longer ones.
+
+    Raises:
+        ValueError: Names the tensor that cannot be.
+    """
+    old, new = module_tensors(network), module_tensors(wider)
+    if old.keys() != new.keys():
+        names = ", ".join(sorted(old.keys() ^ new.keys())[:3])
+        raise ValueError(f"has other tensors for more classes: {names}")
+    for name, mine in old.items():
+        theirs = new[name]
+        if theirs.shape[1:] != mine.shape[1:] or theirs.ndim != mine.ndim:
+            raise ValueError(
+                f"{name} is {tuple(mine.shape)} and {tuple(theirs.shape)} with more classes; only "
+                "the first axis may grow, a row for each class"
+            )
+        (theirs[: len(mine)] if mine.ndim else theirs).copy_(mine)
+    return sum(new[name].shape != mine.shape for name, mine in old.items())

@@ -1,28 +1,29 @@
 """The learner: owns teacher and student, turns a task into a candidate teacher step by step.
 
 Losses, draws, consolidation and data are their own modules'; whether a candidate becomes the
-teacher is its caller's decision. Method: method.md, sections 2 to 4.
+teacher is its caller's decision. Method: method.md, sections 2 to 6.
 """
 
 import copy
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from teacherd.models.backbone import BackboneConfig, NetworkFactory
 from teacherd.models.batches import Batch, Batches
-from teacherd.models.calibration import calibrate_dust
+from teacherd.models.class_growth import ClassGrowth
 from teacherd.models.consolidation import (
-    consolidate_after_epoch,
     plan_consolidations,
     point_between,
-    retained_share,
 )
-from teacherd.models.distillation import loss_terms, term_names
+from teacherd.models.distillation import asks_teacher, loss_terms, term_names
 from teacherd.models.draws import Draws
-from teacherd.models.evaluation import Evaluation, evaluate
+from teacherd.models.evaluation import Evaluation
+from teacherd.models.first_look import FirstLook
+from teacherd.models.head_growth import widened
 from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.memory import Memory
 from teacherd.models.module_tensors import (
     largest_magnitude,
     load_module_tensors,
@@ -33,23 +34,12 @@ from teacherd.models.module_tensors import (
 from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
-from teacherd.models.ranks import ALONE, Ranks, RanksRefusedError
+from teacherd.models.ranks import ALONE, DRAWS, TRAINS_STATISTICS, Ranks, RanksRefusedError
 from teacherd.models.student import Student
 from teacherd.models.task import Schedule, Task
 from teacherd.models.task_in_progress import TaskInProgress
 from teacherd.models.task_report import TaskReport
 from teacherd.models.teacher_answers import TeacherAnswers
-
-_NUM_CALIBRATION_INSTANCES = 1024
-_TRAINS_STATISTICS = (
-    "learning.batch_norm: train: BatchNorm would take its statistics from a rank's share of a "
-    "batch only; take frozen, or run one process"
-)
-_DRAWS = (
-    "the network draws random numbers of its own while it learns (dropout, stochastic depth): they "
-    "would depend on the number of ranks; set them to 0 in the network's arguments, or run one "
-    "process"
-)
 
 
 class Learner:
@@ -60,7 +50,11 @@ class Learner:
     is one of teacher, task, schedule and configuration alone.
 
     The labels are fused with the answers of the candidate as consolidated so far, which is the
-    current teacher of method.md 2.1: until the freezing period ends that is the old one (ours).
+    current teacher of method.md 2.1: until the freezing period ends that is the old one (ours). In
+    a task with new classes they are fused with those of the old teacher all the time.
+
+    A task with new classes grows the student at its beginning and the candidate at the first
+    consolidation (method.md, 5).
 
     Args:
         config: How to learn; its epochs and learning rate are what plans are made with.
@@ -71,6 +65,11 @@ class Learner:
         device: Where to compute.
         ranks: Those that learn together; all of them must make the same calls with the same tasks.
             Each computes its share of every batch, and all come to the same weights.
+        architecture: What the teacher is built from; without it no new classes can be learned.
+        factory: Called in place of what the architecture's name says.
+        increments: Classes of each increment that the teacher has learned so far, in their order;
+            none: all at once.
+        memory: What was kept of the tasks before; None for nothing. It is filled by `accept`.
         on_batch: Called after each forward pass that is not part of a step: whoever must show that
             it is alive cannot wait for those over a whole task.
 
@@ -87,10 +86,14 @@ class Learner:
         sigma: float | None,
         device: torch.device,
         ranks: Ranks = ALONE,
+        architecture: BackboneConfig | None = None,
+        factory: NetworkFactory | None = None,
+        increments: Sequence[int] = (),
+        memory: Memory | None = None,
         on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         if config.batch_norm == "train" and not ranks.is_alone:
-            raise RanksRefusedError(_TRAINS_STATISTICS)
+            raise RanksRefusedError(TRAINS_STATISTICS)
         self._config = config
         self._ranks = ranks
         self._preprocessing = preprocessing
@@ -101,6 +104,26 @@ class Learner:
         self.teacher.requires_grad_(requires_grad=False)
         self.sigma = sigma if config.distillation.sigma is None else config.distillation.sigma
         """Standard deviation of the dust, in normalised units; None until it is needed."""
+        self._first_look = FirstLook(
+            preprocessing,
+            placement=self._placement,
+            flip_share=config.distillation.flip_share,
+            on_batch=on_batch,
+        )
+        self._growth = ClassGrowth(
+            config.new_classes,
+            temperature=config.distillation.temperature,
+            architecture=architecture,
+            factory=factory,
+            preprocessing=preprocessing,
+            device=device,
+            on_batch=on_batch,
+        )
+        self.increments = tuple(increments)
+        """Classes of each increment, those of the task in progress included; empty before the first
+        task of a learner that was told none."""
+        self.memory = Memory() if memory is None else memory
+        """What is learned again with each task."""
         self._run: TaskInProgress | None = None
 
     @property
@@ -120,7 +143,10 @@ class Learner:
 
     @property
     def candidate(self) -> nn.Module:
-        """The teacher as consolidated so far; complete after the last step."""
+        """The teacher as consolidated so far; complete after the last step.
+
+        It knows no new class before the first consolidation.
+        """
         return self._current.candidate
 
     @property
@@ -134,12 +160,16 @@ class Learner:
         Measures the outer share and, where the dust has no strength yet, calibrates it.
 
         Raises:
-            ValueError: A label is none of the teacher's classes, or the inputs are of another form
-                than the teacher takes.
+            ValueError: A label is none of the teacher's classes nor of the new ones, a new class
+                has no instance, the network cannot grow, or the inputs are of another form than
+                the teacher takes.
         """
         if self._run is not None:
             raise RuntimeError(f"task {self._run.task.number} is in progress; close it first")
         draws = Draws(seed=schedule.seed, task=task.number)
+        before = self._first_look.measure(self.teacher, task)
+        num_old = len(before.per_class_accuracy) - task.num_new_classes
+        increments = self.increments or (num_old,)
         batches = Batches(
             task,
             batch_size=self._config.batch_size,
@@ -148,20 +178,20 @@ class Learner:
             draws=draws,
             placement=self._placement,
             ranks=self._ranks,
+            rehearsed=self.memory.rehearse(self._config.memory, num_classes=num_old),
         )
-        before = evaluate(
-            self.teacher,
-            task.inputs,
-            task.labels,
-            preprocessing=self._preprocessing,
-            device=self._placement.device,
-            on_batch=self._on_batch,
-        )
-        sigma_before = self.sigma
+        network = self._growth.build_student(self.teacher, task, num_old, draws)
+        old = self._growth.old_classes(self.teacher, task, increments, num_old)
+        sigma_before, increments_before = self.sigma, self.increments
         if self._config.distillation.needs_sigma and self.sigma is None:
             # Rank 0's: on another kind of processor it could be a hair's breadth different.
-            self.sigma = self._ranks.from_first(self._calibrate(batches, draws))
+            self.sigma = self._ranks.from_first(
+                self._first_look.calibrate(self.teacher, batches, draws)
+            )
+        new = (task.num_new_classes,) if task.num_new_classes else ()
+        self.increments = (*increments, *new)
         candidate = copy.deepcopy(self.teacher)
+        asked = self.teacher if task.num_new_classes else candidate
         self._run = TaskInProgress(
             task=task,
             schedule=schedule,
@@ -169,23 +199,26 @@ class Learner:
             batches=batches,
             student=Student(
                 self._config.optimizer,
-                network=copy.deepcopy(self.teacher),
+                network=network,
                 batch_norm=self._config.batch_norm,
                 learning_rate=schedule.learning_rate,
             ),
             candidate=candidate,
+            teacher=asked,
             answers=TeacherAnswers(
-                candidate,
+                asked,
                 batches=batches,
                 placement=self._placement,
                 ranks=self._ranks,
                 on_batch=self._on_batch,
             ),
+            old=old,
             consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
             before=before,
             sigma_before=sigma_before,
+            increments_before=increments_before,
             loss_sums=torch.zeros(
-                len(term_names(self._config.distillation)),
+                len(term_names(self._config.distillation, old)),
                 dtype=torch.float64,
                 device=self._placement.device,
             ),
@@ -205,16 +238,11 @@ class Learner:
         terms = self._update_student(run, batch)
         if place == 0:
             run.loss_sums.zero_()
-        run.loss_sums += torch.stack(list(terms.values())).detach() * len(batch.labels)
+        num_instances = run.batches.num_of_task(run.step)
+        run.loss_sums += torch.stack(list(terms.values())).detach() * num_instances
         run.step += 1
-        if place + 1 == run.batches.num_steps_per_epoch and consolidate_after_epoch(
-            epoch + 1,
-            run.consolidations,
-            teacher=run.candidate,
-            student=run.student.network,
-            draws=run.draws,
-        ):
-            run.answers.forget()
+        if place + 1 == run.batches.num_steps_per_epoch and epoch + 1 in run.consolidations.epochs:
+            run.consolidate(epoch + 1)
         return run.step < run.num_steps
 
     def finish(self) -> TaskReport:
@@ -232,37 +260,38 @@ class Learner:
         if not bool(largest.isfinite()):
             raise NonFiniteError(run.task.number, run.step, {"weights": largest})
         self._ranks.require_same(run.candidate, task=run.task.number)
-        means = (run.loss_sums / run.batches.num_instances).tolist()
-        sizes = [parameter.numel() for parameter in run.candidate.parameters()]
-        return TaskReport(
-            task=run.task.number,
-            num_instances=run.batches.num_instances,
-            num_steps=run.step,
-            num_epochs=run.schedule.epochs,
-            outer_share=1 - run.before.accuracy,
-            losses=dict(zip(term_names(self._config.distillation), means, strict=True)),
-            num_consolidations=len(run.consolidations.epochs),
-            retain=retained_share(run.consolidations, sizes=sizes, draws=run.draws),
-            sigma=self.sigma,
-        )
+        return run.report(term_names(self._config.distillation, run.old), sigma=self.sigma)
 
     def candidate_at(self, point: float) -> nn.Module:
         """Return the network at a point of the way from the teacher to the candidate; 1 is it."""
         candidate = self._current.candidate
-        return candidate if point == 1 else point_between(self.teacher, candidate, point)
+        if point == 1:
+            return candidate
+        is_grown = self._current.task.num_new_classes > 0
+        teacher = widened(self.teacher, like=candidate) if is_grown else self.teacher
+        return point_between(teacher, candidate, point)
 
     def move_candidate(self, point: float) -> None:
         """Let the network at that point be the candidate, after the last step."""
         self._current.candidate = self.candidate_at(point)
 
     def accept(self) -> None:
-        """Close the task: the candidate is the teacher from now on."""
-        self.teacher = self._current.candidate
+        """Close the task: the candidate is the teacher from now on, and the memory has seen it."""
+        run = self._current
+        self.teacher = run.candidate
+        self.memory.offer(
+            self._config.memory,
+            run.task.inputs,
+            run.task.labels,
+            num_classes=sum(self.increments),
+            draws=run.draws,
+        )
         self._run = None
 
     def discard(self) -> None:
         """Close the task as if it had never begun; dust calibrated on it is forgotten too."""
         self.sigma = self._current.sigma_before
+        self.increments = self._current.increments_before
         self._run = None
 
     def learn(self, task: Task, schedule: Schedule) -> TaskReport:
@@ -303,6 +332,8 @@ class Learner:
                 f"{run.task.number} with {run.num_steps}; begin the same"
             )
         run.student.load_state_dict(state)
+        if step >= run.consolidations.epochs[0] * run.batches.num_steps_per_epoch:
+            run.widen_candidate()
         load_module_tensors(run.candidate, with_prefix(state, "candidate"))
         run.answers.forget()
         run.loss_sums = state["loss_sums"].to(self._placement.device, copy=True)
@@ -318,7 +349,7 @@ class Learner:
         ):
             terms = self._terms(run, batch)
             if not self._ranks.is_alone and has_drawn():
-                raise RanksRefusedError(_DRAWS)
+                raise RanksRefusedError(DRAWS)
         # Times 1.0 where nobody shares the batch.
         run.student.backward(terms["total"] * batch.share.weight)
         terms = self._sum_over_ranks(run, batch, terms)
@@ -345,24 +376,13 @@ class Learner:
             distillation,
             batch,
             student=run.student.network,
-            teacher=run.candidate,
-            answers_BK=run.answers.of(batch) if distillation.asks_teacher_for_labels else None,
+            teacher=run.teacher,
+            answers_BK=run.answers.of(batch) if asks_teacher(distillation, run.old) else None,
             sigma=self.sigma,
             generator=run.draws.generator("dust", run.step, self._placement.device),
+            old=run.old,
+            group_generator=run.draws.generator("groups", run.step),
         )
-
-    def _calibrate(self, batches: Batches, draws: Draws) -> float:
-        sample = batches.sample(_NUM_CALIBRATION_INSTANCES)
-        with self._placement.autocast():
-            return calibrate_dust(
-                self.teacher,
-                sample,
-                flip_share=self._config.distillation.flip_share,
-                build_generator=functools.partial(
-                    draws.generator, "calibration", 1, self._placement.device
-                ),
-                on_batch=self._on_batch,
-            ).sigma
 
     @property
     def _current(self) -> TaskInProgress:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from teacherd.models.augmentation import AugmentationConfig
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.losses import DistillationConfig
+from teacherd.models.memory import MemoryConfig
+from teacherd.models.old_classes import NewClassesConfig
 from teacherd.models.optimizer import OptimizerConfig
 from teacherd.models.placement import Precision
 from teacherd.models.student import BatchNormMode
@@ -35,6 +37,10 @@ class LearnerConfig:
     """The student's optimizer."""
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     """What the student listens to."""
+    new_classes: NewClassesConfig = field(default_factory=NewClassesConfig)
+    """How old classes are kept while new ones are learned, and where they came one by one."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """What is kept of the stream to be learned again; nothing by default."""
     consolidation: ConsolidationConfig = field(default_factory=ConsolidationConfig)
     """How the student becomes part of the teacher."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)

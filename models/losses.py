@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -93,15 +94,25 @@ class DistillationConfig:
 
 
 def fuse_labels(
-    teacher_logits_BK: Tensor, labels_B: Tensor, *, label_share: float, temperature: float
+    teacher_logits_BK: Tensor,
+    labels_B: Tensor,
+    *,
+    label_share: float,
+    temperature: float,
+    num_new: int = 0,
 ) -> Tensor:
     """Return the fused labels [B, K]: probabilities that mix the label and the teacher's answer.
 
     method.md 2.2: label_share * onehot(y) + (1 - label_share) * softmax(z_T / temperature). That
-    they are fused is (S), this mixture (O).
+    they are fused is (S), this mixture (O). With `num_new` classes behind the teacher's, there are
+    as many more, and the label of an instance of those is all there is: one-hot.
     """
     fused_BK = F.softmax(teacher_logits_BK / temperature, dim=1).mul_(1 - label_share)
     shares_B1 = fused_BK.new_full((len(labels_B), 1), label_share)
+    if num_new:
+        is_new_B1 = (labels_B >= fused_BK.shape[1]).unsqueeze(1)
+        fused_BK = F.pad(fused_BK.masked_fill_(is_new_B1, 0.0), (0, num_new))
+        shares_B1.masked_fill_(is_new_B1, 1.0)
     return fused_BK.scatter_add_(1, labels_B.unsqueeze(1), shares_B1)
 
 
@@ -132,6 +143,31 @@ def split_loss(
     labelled = F.cross_entropy(student_logits_BK, labels_B)
     listened = dust_loss(student_logits_BK, teacher_logits_BK, temperature=temperature)
     return label_share * labelled + (1 - label_share) * temperature**2 * listened
+
+
+def partly_new_split_loss(
+    student_logits_BK: Tensor,
+    teacher_logits_BK: Tensor,
+    labels_B: Tensor,
+    *,
+    label_share: float,
+    temperature: float,
+) -> Tensor:
+    """Return the split loss where the student has classes behind the teacher's (method.md 5, ours).
+
+    The teacher is listened to about instances of the classes that it knows; none of them is of a
+    new class, so these get nothing of its answer's probability. Without that the student could tell
+    new from old by half of a label alone, and took old ones for new (measured on clouds). Of the
+    other instances the label is all there is.
+    """
+    num_new = student_logits_BK.shape[1] - teacher_logits_BK.shape[1]
+    answers_BK = F.pad(F.softmax(teacher_logits_BK / temperature, dim=1), (0, num_new))
+    labelled_B = F.cross_entropy(student_logits_BK, labels_B, reduction="none")
+    listened_B = F.kl_div(
+        F.log_softmax(student_logits_BK / temperature, dim=1), answers_BK, reduction="none"
+    ).sum(1)
+    fused_B = label_share * labelled_B + (1 - label_share) * temperature**2 * listened_B
+    return torch.where(labels_B < teacher_logits_BK.shape[1], fused_B, labelled_B).mean()
 
 
 def dust_loss(

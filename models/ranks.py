@@ -20,6 +20,15 @@ from torch import Tensor, distributed, nn
 from teacherd.models.module_tensors import module_tensors
 
 _DIGEST_BYTES = 32
+TRAINS_STATISTICS = (
+    "learning.batch_norm: train: BatchNorm would take its statistics from a rank's share of a "
+    "batch only; take frozen, or run one process"
+)
+DRAWS = (
+    "the network draws random numbers of its own while it learns (dropout, stochastic depth): they "
+    "would depend on the number of ranks; set them to 0 in the network's arguments, or run one "
+    "process"
+)
 
 
 class RankLostError(Exception):

@@ -9,6 +9,9 @@ from typing import Any, Never, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+OPTIONAL = "optional"
+"""In the metadata of a dataclass's field: JSON may lack it, and its default is what that means."""
+
 _SHOWN_CHARACTERS = 80
 _MESSAGE_CHARACTERS = 500
 """A megabyte in the wrong place must not become a megabyte of log."""
@@ -26,7 +29,8 @@ def parse(kind: type[T], text: bytes) -> T:
 
     Understands the annotations that manifests use: bool, int, float, str, None, Any, tuples of any
     length, dictionaries with string keys, unions, and dataclasses. An integer may stand for a
-    float; nothing else may stand for anything else.
+    float; nothing else may stand for anything else. A field that is `OPTIONAL` may be missing, and
+    is never null.
 
     Raises:
         StrictJsonError: It is not such JSON, or the dataclass itself refuses a value.
@@ -84,11 +88,15 @@ def _convert_dataclass(kind: Any, value: Any, key: str) -> Any:  # noqa: ANN401 
     prefix = f"{key}." if key else ""
     for name in (name for name in value if name not in annotations):
         raise StrictJsonError(f"{prefix}{name}: {_shown(value[name])}: is not a known key")
-    for name in (name for name in annotations if name not in value):
+    may_lack = {each.name for each in dataclasses.fields(kind) if OPTIONAL in each.metadata}
+    for name in (name for name in annotations if name not in value and name not in may_lack):
         raise StrictJsonError(f"{prefix}{name}: is missing")
+    for name in (name for name in may_lack if name in value and value[name] is None):
+        raise StrictJsonError(f"{prefix}{name}: null: must be left out instead")
     arguments = {
         name: _convert(annotation, value[name], f"{prefix}{name}")
         for name, annotation in annotations.items()
+        if name in value
     }
     try:
         return kind(**arguments)

@@ -26,7 +26,9 @@ class Task:
     inputs: npt.NDArray[Any]
     """Raw inputs: uint8 [N, C, H, W] images or float32 [N, F] feature vectors."""
     labels: npt.NDArray[np.int64]
-    """Class indices [N]."""
+    """Class indices [N]; new classes have those behind the teacher's."""
+    num_new_classes: int = 0
+    """Classes that the teacher does not know; each has an instance."""
 
     def __post_init__(self) -> None:
         is_image = self.inputs.dtype == np.uint8 and self.inputs.ndim == _IMAGE_NDIM
@@ -43,6 +45,8 @@ class Task:
             )
         if not len(self.labels):
             raise ValueError("inputs: no instance: a task needs at least one; do not learn it")
+        if self.num_new_classes < 0:
+            raise ValueError(f"num_new_classes: {self.num_new_classes}: is negative; take 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

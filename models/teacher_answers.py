@@ -59,7 +59,7 @@ class TeacherAnswers:
         self._logits_NK = None
 
     def _ask(self) -> Tensor:
-        num_instances = self._batches.num_instances
+        num_instances = self._batches.num_places
         share = self._ranks.share(num_instances)
         answers = []
         with torch.no_grad(), self._placement.autocast():

@@ -116,6 +116,21 @@ def test_loading_leaves_the_random_generator_alone(folder: Path) -> None:
     assert torch.equal(expected, torch.rand(4))
 
 
+def test_increments_are_part_of_a_manifest_only_where_classes_came_later(tmp_path: Path) -> None:
+    """Who knows none reads the others as ever; one that does not say means all at once."""
+    texts = {}
+    for increments in (None, (2, 1)):
+        folder = tmp_path / str(increments)
+        folder.mkdir()
+        design = dataclasses.replace(DESIGN, increments=increments)
+        write_artifact(folder, network(), design, PROVENANCE)
+        texts[increments] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        assert increments == load_artifact(folder).manifest.design.increments
+
+    assert "increments" not in texts[None]
+    assert [2, 1] == texts[2, 1]["increments"]
+
+
 def test_a_manifest_survives_its_text(folder: Path) -> None:
     """to_json and from_json are inverse, exactly, and the text is the file."""
     manifest = read_manifest(folder)
@@ -220,6 +235,9 @@ def test_weights_that_do_not_fit_are_refused(folder: Path, weights: bytes, reaso
         ({"classes": ["a", "b"]}, "tensors", "head"),
         ({"classes": []}, "manifest", "classes: ()"),
         ({"classes": ["a", "a", "b"]}, "manifest", "classes"),
+        ({"increments": [2, 2]}, "manifest", "increments: [2, 2]: must be two or more"),
+        ({"increments": [3]}, "manifest", "increments: [3]: must be two or more"),
+        ({"increments": [3, 0]}, "manifest", "increments: [3, 0]: must be two or more"),
         ({"sigma": -1.0}, "manifest", "sigma: -1.0"),
         ({"weights_sha256": "../../etc/passwd"}, "manifest", "weights_sha256"),
         ({"metrics": {"accuracy": "high"}}, "manifest", "metrics.accuracy: 'high'"),
@@ -260,7 +278,10 @@ def test_manifests_that_say_something_else_are_refused_by_key(
     assert named in str(error)
 
 
-@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Manifest)])
+REQUIRED = [field.name for field in dataclasses.fields(Manifest) if not field.metadata]
+
+
+@pytest.mark.parametrize("key", REQUIRED)
 def test_no_key_of_a_manifest_may_be_missing(folder: Path, key: str) -> None:
     """There are no defaults in a file."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ GOOD: dict[str, Any] = {
     "version": 2,
     "architecture": {"name": "mlp", "input_shape": [4], "arguments": {"width": 8}},
     "classes": ["a", "b"],
+    "increments": [1, 1],
     "preprocessing": {"mean": [0.0] * 4, "std": [1.0] * 4, "scale": 1.0},
     "sigma": None,
     "weights_sha256": "0" * 64,

@@ -1,14 +1,14 @@
 """Strict JSON: what is not exactly asked for is refused, with key and value."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teacherd.models.strict_json import StrictJsonError, parse
+from teacherd.models.strict_json import OPTIONAL, StrictJsonError, parse
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,19 @@ def test_any_other_json_is_refused_and_never_crashes(value: object) -> None:
     """No JSON value that is not the object passes."""
     with pytest.raises(StrictJsonError):
         parse(Outer, json.dumps(value, allow_nan=True).encode())
+
+
+@dataclass(frozen=True)
+class Grown:
+    """One field that older writers did not know."""
+
+    name: str
+    sizes: tuple[int, ...] | None = field(default=None, metadata={OPTIONAL: True})
+
+
+def test_an_optional_field_may_be_missing_and_is_never_null() -> None:
+    """So there is one text for each value."""
+    assert Grown("a") == parse(Grown, b'{"name": "a"}')
+    assert Grown("a", (1, 2)) == parse(Grown, b'{"name": "a", "sizes": [1, 2]}')
+    with pytest.raises(StrictJsonError, match="sizes: null: must be left out instead"):
+        parse(Grown, b'{"name": "a", "sizes": null}')

@@ -1,0 +1,66 @@
+"""A teacher's first look at a task, before anything of it is learned: by forward passes only."""
+
+import functools
+from collections.abc import Callable
+
+from torch import nn
+
+from teacherd.models.batches import Batches
+from teacherd.models.calibration import calibrate_dust
+from teacherd.models.draws import Draws
+from teacherd.models.evaluation import Evaluation, evaluate
+from teacherd.models.placement import Placement
+from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.task import Task
+
+_NUM_CALIBRATION_INSTANCES = 1024
+
+
+class FirstLook:
+    """Says how right a teacher is about a task, and how strong dust must be to mislead it there.
+
+    Args:
+        preprocessing: Of raw inputs.
+        placement: Where and how to compute.
+        flip_share: Of instances, whose class the dust is to change.
+        on_batch: Called after each forward pass.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        placement: Placement,
+        flip_share: float,
+        on_batch: Callable[[], None],
+    ) -> None:
+        self._preprocessing = preprocessing
+        self._placement = placement
+        self._flip_share = flip_share
+        self._on_batch = on_batch
+
+    def measure(self, teacher: nn.Module, task: Task) -> Evaluation:
+        """Return how right it is; instances of new classes it gets wrong."""
+        return evaluate(
+            teacher,
+            task.inputs,
+            task.labels,
+            preprocessing=self._preprocessing,
+            device=self._placement.device,
+            num_new_classes=task.num_new_classes,
+            on_batch=self._on_batch,
+        )
+
+    def calibrate(self, teacher: nn.Module, batches: Batches, draws: Draws) -> float:
+        """Return the standard deviation of the dust (method.md 2.3)."""
+        sample = batches.sample(_NUM_CALIBRATION_INSTANCES)
+        with self._placement.autocast():
+            return calibrate_dust(
+                teacher,
+                sample,
+                flip_share=self._flip_share,
+                build_generator=functools.partial(
+                    draws.generator, "calibration", 1, self._placement.device
+                ),
+                on_batch=self._on_batch,
+            ).sigma
