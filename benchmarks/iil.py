@@ -21,6 +21,7 @@ from, and on other orders (`--first-order 100`); `--set` tries one: docs/learnin
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -32,7 +33,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from iil_data import Corpus, Course, deal, load_corpus
-from iil_methods import ALL_METHODS, METHODS
+from iil_methods import ALL_METHODS, AVALANCHE, METHODS
 from iil_report import summarise, write_report
 from iil_runs import Runs, write_whole
 from iil_scale import SCALES, Scale
@@ -213,6 +214,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     unknown = sorted(set(arguments.methods) - set(ALL_METHODS))
     if unknown:
         parser.error(f"--methods: {unknown[0]}: no such method; take of {', '.join(ALL_METHODS)}")
+    theirs = sorted(set(arguments.methods) & set(AVALANCHE))
+    if theirs and importlib.util.find_spec("avalanche") is None:
+        parser.error(
+            f"--methods: {theirs[0]}: needs avalanche-lib, which is not installed; "
+            "pip install avalanche-lib, best in an environment of its own, or leave it out"
+        )
     return arguments
 
 

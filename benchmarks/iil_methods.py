@@ -71,6 +71,15 @@ def _rival(kind: type[Learner], *, needs_base: bool = False) -> Callable[[Setup]
     return build
 
 
+def _avalanche(name: str) -> Callable[[Setup], Trainer]:
+    def build(setup: Setup) -> Trainer:
+        from iil_avalanche import AvalancheTrainer  # noqa: PLC0415 - not installed with us
+
+        return AvalancheTrainer(setup, name, setup.scale.learning)
+
+    return build
+
+
 def _idea(
     kind: type[Learner] = Learner, trainer: type[LearnerTrainer] = LearnerTrainer
 ) -> Callable[[Setup], Trainer]:
@@ -175,4 +184,16 @@ IDEAS: Mapping[str, Method] = {
     ),
 }
 
-ALL_METHODS: Mapping[str, Method] = {**METHODS, **IDEAS}
+AVALANCHE: Mapping[str, Method] = {
+    "avalanche_lwf": Method(text="LwF of avalanche-lib", build=_avalanche("lwf")),
+    "avalanche_ewc": Method(
+        text="EWC of avalanche-lib, online", build=_avalanche("ewc"), memory="Fisher information"
+    ),
+    "avalanche_replay": Method(
+        text="replay of avalanche-lib",
+        build=_avalanche("replay"),
+        memory=f"{ReplayLearner.instances_per_class} instances per class",
+    ),
+}
+
+ALL_METHODS: Mapping[str, Method] = {**METHODS, **AVALANCHE, **IDEAS}

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from teacherd.daemon.dataset import Dataset
+from teacherd.models.augmentation import augment
 from teacherd.models.batches import Batch
 from teacherd.models.learner import Learner
 from teacherd.models.task_in_progress import TaskInProgress
@@ -154,13 +155,13 @@ class ReplayLearner(Learner):
 
     def _terms(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
         device = self._placement.device
+        generator = run.draws.generator("dust", run.step, device)
         places = torch.randint(
-            len(self._memory_labels),
-            (len(batch.labels),),
-            generator=run.draws.generator("dust", run.step, device),
-            device=device,
+            len(self._memory_labels), (len(batch.labels),), generator=generator, device=device
         )
-        inputs = torch.cat([batch.inputs, self._memory_inputs[places]])
+        raw = augment(self._memory_raw[places], self._config.augmentation, generator)
+        remembered = self._placement.place_inputs(self._preprocessing.apply(raw))
+        inputs = torch.cat([batch.inputs, remembered])
         labels = torch.cat([batch.labels, self._memory_labels[places]])
         fused = F.cross_entropy(run.student.network(inputs).float(), labels)
         return {"total": fused, "fused": fused}
@@ -179,6 +180,5 @@ class ReplayLearner(Learner):
     def _place_memory(self) -> None:
         inputs, labels = self.memory.all()
         device = self._placement.device
-        raw = torch.from_numpy(inputs).to(device)
-        self._memory_inputs = self._placement.place_inputs(self._preprocessing.apply(raw))
+        self._memory_raw = torch.from_numpy(inputs).to(device)
         self._memory_labels = torch.from_numpy(labels).to(device)

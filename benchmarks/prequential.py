@@ -3,9 +3,11 @@
 Test-then-train (prequential): every instance is predicted by the teacher of the moment, then
 learned with its task. Three streams:
 
-- `electricity` (Elec2, in the order of time, real drift), against river's HoeffdingAdaptiveTree,
-  which learns after every single instance, and against "same as the last label", which is hard to
-  beat there since labels resemble their neighbours in time;
+- `electricity` (Elec2, in the order of time, real drift), in tasks of two days and the default
+  number of epochs, and `electricity_half_day`, the same in tasks of 24 instances and 10 epochs;
+  against river's HoeffdingAdaptiveTree and against "same as the last label", which is hard to beat
+  there since labels resemble their neighbours in time. Both learn after every single instance;
+  `..._delayed` are the same where they, too, see labels a task at a time;
 - `turning`: Fashion-MNIST that is turned by 3 degrees more with every task;
 - `imbalanced`: Fashion-MNIST whose classes come in shares that fall from 1 to 1/50.
 
@@ -20,7 +22,7 @@ shares), and `.forgetting`, what it lost on the base's own training data. Median
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ from teacherd.models.small_networks import Mlp
 from teacherd.models.task import Task
 
 CPU = torch.device("cpu")
-ELECTRICITY_BASE, ELECTRICITY_TASK = 2_000, 96  # two days of half hours
+ELECTRICITY_BASE = 2_000
+TWO_DAYS, HALF_A_DAY = 96, 24  # in half hours
 IMAGE_BASE, IMAGE_TASK, NUM_IMAGE_TASKS = 6_000, 600, 12
 RAREST = 1 / 50
 
@@ -57,11 +60,12 @@ class Stream:
     task_instances: int
     test: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | None
     build: Callable[[], nn.Module]
+    learning: LearnerConfig = field(default_factory=LearnerConfig)
+    """Ours; the rivals take optimizer and number of epochs from it."""
 
 
-def build_methods() -> dict[str, LearnerConfig]:
+def build_methods(ours: LearnerConfig) -> dict[str, LearnerConfig]:
     """Return ours and the rivals, of the same optimizer and number of epochs."""
-    ours = LearnerConfig()
     plain = replace(ours.distillation, label_share=1.0, dust_weight=0.0)
     averaged = replace(ours, distillation=plain)
     served = replace(averaged, consolidation=replace(ours.consolidation, kind="none"))
@@ -105,12 +109,13 @@ def _figures(stream: Stream, seed: int) -> Iterator[tuple[str, float]]:
     network, preprocessing = _train_base(stream, seed)
     untouched = _accuracy(network, preprocessing, stream.inputs, stream.labels)
     yield "base_untouched.prequential", untouched
-    for name, config in build_methods().items():
+    for name, config in build_methods(stream.learning).items():
         for figure, value in _follow(stream, network, preprocessing, config, seed):
             yield f"{name}.{figure}", value
-    if stream.name == "electricity":
-        yield "last_label.prequential", _last_label(stream)
-        yield "hoeffding_adaptive_tree.prequential", _hoeffding(stream, seed)
+    if stream.test is None:
+        for suffix, delay in (("", 1), ("_delayed", stream.task_instances)):
+            yield f"last_label{suffix}.prequential", _last_label(stream, delay)
+            yield f"hoeffding_adaptive_tree{suffix}.prequential", _hoeffding(stream, seed, delay)
 
 
 def _follow(
@@ -148,24 +153,29 @@ def _accuracy(
     return evaluate(network, inputs, labels, preprocessing=preprocessing, device=CPU).accuracy
 
 
-def _last_label(stream: Stream) -> float:
-    before = np.concatenate([stream.base[1][-1:], stream.labels[:-1]])
-    return float((before == stream.labels).mean())
+def _last_label(stream: Stream, delay: int) -> float:
+    """Predict the label last seen; labels are seen `delay` at a time."""
+    seen = np.concatenate([stream.base[1][-1:], stream.labels])
+    places = np.arange(len(stream.labels))
+    return float((seen[places // delay * delay] == stream.labels).mean())
 
 
-def _hoeffding(stream: Stream, seed: int) -> float:
-    """Let the tree learn the base, then predict and learn instance by instance."""
+def _hoeffding(stream: Stream, seed: int, delay: int) -> float:
+    """Let the tree learn the base, then predict and learn `delay` instances at a time."""
     from river.tree import HoeffdingAdaptiveTreeClassifier  # noqa: PLC0415 - slow to import
 
     tree = HoeffdingAdaptiveTreeClassifier(seed=seed)
     for inputs, label in zip(*stream.base, strict=True):
         tree.learn_one(dict(enumerate(inputs.tolist())), int(label))
+    features = (dict(enumerate(inputs.tolist())) for inputs in stream.inputs)
+    pairs_of_all = list(zip(features, stream.labels.tolist(), strict=True))
     num_right = 0
-    for inputs, label in zip(stream.inputs, stream.labels, strict=True):
-        features = dict(enumerate(inputs.tolist()))
-        num_right += tree.predict_one(features) == int(label)
-        tree.learn_one(features, int(label))
-    return num_right / len(stream.labels)
+    for start in range(0, len(pairs_of_all), delay):
+        pairs = pairs_of_all[start : start + delay]
+        num_right += sum(tree.predict_one(each) == label for each, label in pairs)
+        for each, label in pairs:
+            tree.learn_one(each, label)
+    return num_right / len(pairs_of_all)
 
 
 def _train_base(stream: Stream, seed: int) -> tuple[nn.Module, Preprocessing]:
@@ -188,7 +198,14 @@ def _train_base(stream: Stream, seed: int) -> tuple[nn.Module, Preprocessing]:
 
 def _streams(folder: Path, seed: int, *, is_quick: bool) -> Iterator[Stream]:
     if seed == 0:  # in time order it is always the same
-        yield _electricity(folder, is_quick=is_quick)
+        stream = _electricity(folder, is_quick=is_quick)
+        yield stream
+        yield replace(
+            stream,
+            name="electricity_half_day",
+            task_instances=HALF_A_DAY,
+            learning=replace(stream.learning, epochs=10),
+        )
     with np.load(folder / "fashion_mnist.npz") as file:
         train = file["train_images"].transpose(0, 3, 1, 2), file["train_labels"].astype(np.int64)
         test = file["test_images"].transpose(0, 3, 1, 2), file["test_labels"].astype(np.int64)
@@ -228,7 +245,7 @@ def _electricity(folder: Path, *, is_quick: bool) -> Stream:
         base=(inputs[:ELECTRICITY_BASE], labels[:ELECTRICITY_BASE]),
         inputs=inputs[ELECTRICITY_BASE:end],
         labels=labels[ELECTRICITY_BASE:end],
-        task_instances=ELECTRICITY_TASK,
+        task_instances=TWO_DAYS,
         test=None,
         build=lambda: Mlp(input_shape=(inputs.shape[1],), num_classes=2, width=64),
     )
