@@ -18,6 +18,7 @@ from teacherd.consumers.kafka_offsets import ANSWER_TIMEOUT_MS, beginnings_of, e
 from teacherd.consumers.kafka_producing import require_known
 from teacherd.consumers.kafka_reader import open_consumer, read_ranges
 from teacherd.consumers.kafka_topic import retention_of, topic_settings
+from teacherd.consumers.kafka_turns import KafkaTurns
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import (
@@ -69,6 +70,7 @@ class KafkaSource:
         self._group = KafkaGroup(
             self._consumer, name=config.group, lineage=lineage, take_over=config.take_over
         )
+        self._turns = KafkaTurns(self._consumer)
         self._identity = KafkaIdentity(self._consumer, config.topic)
         self._lag = KafkaLag(stall_seconds=config.stall_seconds)
         self._waiting: deque[tuple[Partition, Sequence[Any]]] = deque()
@@ -223,6 +225,7 @@ class KafkaSource:
             consumer = self._open()
             self._consumer.close(autocommit=False, timeout_ms=1000)
             self._consumer = consumer
+            self._turns = KafkaTurns(self._consumer)
             self._group.use(self._consumer)
             self._identity.use(self._consumer)
             self._consumer.assign(theirs(self._partitions))
@@ -245,7 +248,7 @@ class KafkaSource:
 
     def _poll(self, timeout_ms: int, max_records: int) -> Mapping[Any, Sequence[Any]]:
         try:
-            fetched: Mapping[Any, Sequence[Any]] = self._consumer.poll(timeout_ms, max_records)
+            fetched = self._turns.poll(timeout_ms, max_records)
         except OffsetOutOfRangeError as error:
             (positions,) = error.args
             for each, position in positions.items():

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
@@ -115,6 +116,22 @@ def test_all_partitions_are_read(kafka: KafkaService, open_source: OpenSource) -
     for number in range(3):
         offsets = [o for each in batches if each.partition.number == number for o in each.offsets]
         assert list(range(10 * (number + 1))) == offsets
+
+
+def test_partitions_take_turns(kafka: KafkaService, open_source: OpenSource) -> None:
+    """Else a task were of one partition: the client has thousands of its records at once."""
+    topic = kafka.create_topic(partitions=3)
+    for number in range(3):
+        kafka.produce(topic, values(400), partition=number)
+    source = open_source(topic)
+    start(source)
+    take(source, 1)
+    time.sleep(1.0)  # what was asked for comes
+    batches = take(source, 1100)
+
+    numbers = [batch.partition.number for batch in batches[:8]]
+    assert {0, 1, 2} == set(numbers[:5]), numbers
+    assert all(one != other for one, other in pairwise(numbers)), numbers
 
 
 def test_seek_goes_back_and_forgets_what_was_fetched(
