@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import structlog
 from programs import find_program
 
 if TYPE_CHECKING:
+    from kafka_reading import KafkaSources
     from kafka_service import KafkaService
 
 RequiresProgram = Callable[[str, str], Path]
@@ -68,3 +70,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaService]":
 
     with kafka_service(tmp_path_factory.mktemp("kafka"), os.environ) as service:
         yield service
+
+
+@pytest.fixture
+def open_source(kafka: "KafkaService") -> "Iterator[KafkaSources]":
+    """Give `open_source(topic, lineage=..., **settings)`; all are closed in the end."""
+    from kafka_reading import KafkaSources  # noqa: PLC0415 - as above
+
+    with closing(KafkaSources(kafka.bootstrap)) as sources:
+        yield sources
