@@ -44,6 +44,7 @@ class KafkaSource:
 
     Args:
         lineage: Id of the lineage that learns here; committed beside the places.
+        takes: Whether partitions of this number are read by this process; by default all are.
         now: Wall clock, seconds since the epoch.
         sleep: Waits for so many seconds.
 
@@ -57,11 +58,13 @@ class KafkaSource:
         config: KafkaConfig,
         *,
         lineage: str,
+        takes: Callable[[int], bool] = lambda _: True,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._config = config
+        self._takes = takes
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
@@ -81,7 +84,10 @@ class KafkaSource:
         self._is_paused = self._was_paused = False
         self._is_broken = False
         self._next_discovery = monotonic() + _DISCOVERY_INTERVAL_SECONDS
+        self._everyone: list[Partition] = []
+        """Partitions of the topic."""
         self._partitions: list[Partition] = []
+        """Those that are read here."""
         try:
             self._take_all_partitions()
         except SourceError:
@@ -89,7 +95,7 @@ class KafkaSource:
             raise
 
     def partitions(self) -> Sequence[Partition]:
-        """Return the topic's partitions, known at this moment."""
+        """Return the topic's partitions that are read here, known at this moment."""
         return tuple(self._partitions)
 
     def earliest(self) -> Mapping[Partition, int]:
@@ -107,17 +113,8 @@ class KafkaSource:
         Partitions of a topic that the lineage knows in part were added to it: they are read from
         their first record.
         """
-        places = self._group.seeds(partitions)
-        others = [partition for partition in partitions if partition not in places]
         is_new_topic = set(partitions) >= set(self._partitions)
-        if others:
-            with source_errors("asking where to begin"):
-                places |= (
-                    starts_of(self._consumer, others, self._config)
-                    if is_new_topic
-                    else beginnings_of(self._consumer, others)
-                )
-        return places
+        return self._places_of(partitions, is_new_topic=is_new_topic)
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
         """Move to these positions, and forget what was fetched from others.
@@ -177,8 +174,8 @@ class KafkaSource:
         *,
         needed_from: Mapping[Partition, int],  # noqa: ARG002 (Kafka's retention asks nobody)
     ) -> None:
-        """Commit the places to the group, with the lineage's id."""
-        self._group.commit({each: places[each] for each in self._partitions if each in places})
+        """Commit the places to the group, with the lineage's id; those read elsewhere as well."""
+        self._group.commit({each: places[each] for each in self._everyone if each in places})
 
     def lag(self) -> Mapping[Partition, Lag]:
         """Return what lies between the positions and the last stable offsets.
@@ -364,12 +361,12 @@ class KafkaSource:
         if self._monotonic() < self._next_discovery:
             return
         self._next_discovery = self._monotonic() + _DISCOVERY_INTERVAL_SECONDS
-        found = self._find_partitions()
-        added = [each for each in found if each not in self._partitions]
+        self._everyone = self._find_partitions()
+        added = [each for each in self._taken() if each not in self._partitions]
         if not added:
             return
         with source_errors("taking in new partitions"):
-            places = self.first_places(added)
+            places = self._places_of(added, is_new_topic=False)
             # Known to the group before anything is read: a restart begins there, not at `start_at`.
             self._group.commit(places)
             self._partitions = sorted({*self._partitions, *added})
@@ -379,14 +376,32 @@ class KafkaSource:
         self._positions |= places
 
     def _take_all_partitions(self) -> None:
-        self._partitions = self._find_partitions()
-        if not self._partitions:
+        self._everyone = self._find_partitions()
+        self._partitions = self._taken()
+        if not self._everyone:
             topic = self._config.topic
             raise SourceError(f"Kafka has no topic {topic}; make it, or name another")
         self._consumer.assign(theirs(self._partitions))
         # The client now asks the cluster about the topic: here, so that no record waits for it.
         self._identity.refresh()
         self._identity.find_replaced(self._partitions)
+
+    def _places_of(
+        self, partitions: Sequence[Partition], *, is_new_topic: bool
+    ) -> dict[Partition, int]:
+        places = self._group.seeds(partitions)
+        others = [partition for partition in partitions if partition not in places]
+        if others:
+            with source_errors("asking where to begin"):
+                places |= (
+                    starts_of(self._consumer, others, self._config)
+                    if is_new_topic
+                    else beginnings_of(self._consumer, others)
+                )
+        return places
+
+    def _taken(self) -> list[Partition]:
+        return [each for each in self._everyone if self._takes(each.number)]
 
     def _find_partitions(self) -> list[Partition]:
         with source_errors("looking for partitions"):

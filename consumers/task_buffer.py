@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from teacherd.consumers.buffer_standing import BufferStanding
 from teacherd.consumers.buffered_task import BufferedTask, Cause
 from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.filling_task import FillingTask, TaskLimits
@@ -154,6 +155,25 @@ class TaskBuffer:
         with self._changed:
             return self._is_full()
 
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether there is a task to cut, and nothing gone to be noted before."""
+        with self._changed:
+            return bool(self._tasks) and not self._is_skip_due()
+
+    def standing(self) -> BufferStanding:
+        """Return what waits, in numbers that belong together."""
+        with self._changed:
+            first = self._tasks[0] if self._tasks and not self._is_skip_due() else None
+            return BufferStanding(
+                instances=first.num_instances if first else 0,
+                cause=self._cause(first) if first else None,
+                age_seconds=self._age(),
+                waiting_records=self._sum("num_records"),
+                waiting_instances=self._sum("num_instances"),
+                waiting_bytes=self._sum("num_bytes"),
+            )
+
     def start_at(self, positions: Mapping[Partition, int], *, topic_id: str | None = None) -> None:
         """Say where the first ranges begin; else a partition's begins with its first record.
 
@@ -291,12 +311,17 @@ class TaskBuffer:
         if not self._tasks or self._is_skip_due():
             return None
         first = self._tasks[0]
-        if first.cause is not None:
-            return first.cause
-        if first.is_grown and first.num_instances >= self._config.instances:
-            return "load"
+        cause = self._cause(first)
+        if cause is not None:
+            return cause
         is_old = self._age() >= self._config.max_age_seconds
         return "age" if is_old and first.num_instances >= self._config.min_instances else None
+
+    def _cause(self, task: FillingTask) -> Cause | None:
+        """Return why a task may be cut however old it is."""
+        if task.cause is None and task.is_grown and task.num_instances >= self._config.instances:
+            return "load"
+        return task.cause
 
     def _is_skip_due(self) -> bool:
         return bool(self._skips) and self._skips[0].num_tasks_before <= self._num_cut

@@ -1,6 +1,7 @@
 """Builds the process's parts from the configuration and recovers what a crash left."""
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +31,11 @@ from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.interruption import InterruptibleArchive, Interruption
+from teacherd.daemon.joining import device_of_rank
 from teacherd.daemon.large_letters import LargeLetters
+from teacherd.daemon.leader import Leader
+from teacherd.daemon.leading_buffer import LeadingBuffer
+from teacherd.daemon.leading_learner import LeadingLearner
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
@@ -41,11 +46,14 @@ from teacherd.daemon.observation import Observation
 from teacherd.daemon.opening import load_head, load_version, open_lineage
 from teacherd.daemon.quality_observation import QualityObservation
 from teacherd.daemon.quarantining import Quarantining
+from teacherd.daemon.rank_message import RankMessage
+from teacherd.daemon.rank_start import pack_start
 from teacherd.daemon.recovery import (
     RecordsChangedError,
     build_decoder,
     gather_holdouts,
     rebuild,
+    record_skip,
     reread,
     seek_to_places,
     settings_of_next_task,
@@ -57,6 +65,8 @@ from teacherd.daemon.state_directory import RETRIES, StateDirectory
 from teacherd.daemon.state_lock import StateLock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import LoadedTeacher, Manifest
+from teacherd.models.learner import Learner
+from teacherd.models.ranks import ALONE, Ranks
 
 
 class Assembly:
@@ -72,17 +82,20 @@ class Assembly:
         history: History | None = None,
         commands: Commands | None = None,
         on_progress: Callable[[], None] = lambda: None,
+        ranks: Ranks = ALONE,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
+        self._ranks = ranks
         self._metrics = metrics
         self._board = board
         self._history = history or History()
         self._stop = stop
         self._now = now
         self._monotonic = monotonic
-        self._draining = Draining()
+        self._draining = Draining(has_others=not ranks.is_alone)
+        self._leader = None if ranks.is_alone else self._build_leader(ranks)
         self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
@@ -105,7 +118,9 @@ class Assembly:
             StopRequestedError: The process was told to end meanwhile.
         """
         config = self._config
-        device = prepare_device(config.process.device, config.process.num_threads)
+        device = prepare_device(
+            device_of_rank(config.process.device, os.environ), config.process.num_threads
+        )
         state = self._state = StateDirectory(
             Path(config.process.state_directory),
             config.publication,
@@ -116,9 +131,13 @@ class Assembly:
         self.mirrors = [self._build_mirroring(name, state) for name in config.publication.mirrors]
         open_lineage(config.model, state, seed=config.process.seed, now=self._timestamp())
         self._follow(state)
-        state.journal.record_runtime(runtime_facts(device, decoder=config.decoding.decoder))
+        state.journal.record_runtime(
+            runtime_facts(device, decoder=config.decoding.decoder, num_ranks=self._ranks.size)
+        )
         head = load_head(state, config.model, device=device)
-        source = open_source(config, lineage=state.journal.lineage.id)
+        if self._leader is not None:
+            self._leader.tell(pack_start(config, state.journal.lineage, head.manifest))
+        source = open_source(config, lineage=state.journal.lineage.id, ranks=self._ranks)
         with source_problems():
             self._take_up(state, head, source, device)
         self._interruption.end()
@@ -145,6 +164,11 @@ class Assembly:
         self._control = ControlSocket(directory, self.commands, stop=self._stop)
         return self._control
 
+    def dismiss_ranks(self) -> None:
+        """Let the other ranks end, after the last thing that was learned; the learning thread's."""
+        if self._leader is not None:
+            self._leader.tell(RankMessage("stop"))
+
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""
         if self._control is not None:
@@ -159,7 +183,7 @@ class Assembly:
     ) -> None:
         """Make intake and learning go on where the lineage log ends."""
         config = self._config
-        buffer = self._buffer = TaskBuffer(config.tasks, now=self._monotonic)
+        buffer = self._buffer = self._build_buffer()
         base = load_base_holdout(
             config.gate,
             input_shape=head.manifest.architecture.input_shape,
@@ -168,7 +192,12 @@ class Assembly:
         configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
         settings = settings_of_next_task(state.journal, configured)
         places = seek_to_places(
-            state.journal, source, on_lost=config.on_lost_records, metrics=self._metrics
+            source,
+            known=state.journal.lineage.places,
+            topic_ids=state.journal.lineage.topic_ids,
+            on_lost=config.on_lost_records,
+            metrics=self._metrics,
+            on_skip=functools.partial(record_skip, state.journal),
         )
         # Before the first poll: where this lineage begins is known to whoever comes after it.
         source.release(places, needed_from={})
@@ -182,6 +211,20 @@ class Assembly:
         with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
             gather_holdouts(core, state.journal.lineage, archive, planned_decoder)
             self._resume_unfinished(state, archive, planned_decoder)
+
+    def _build_leader(self, ranks: Ranks) -> Leader:
+        return Leader(
+            ranks,
+            draining=self._draining,
+            stop=self._stop,
+            on_reports=lambda _: None,
+            monotonic=self._monotonic,
+        )
+
+    def _build_buffer(self) -> TaskBuffer:
+        if self._leader is None:
+            return TaskBuffer(self._config.tasks, now=self._monotonic)
+        return LeadingBuffer(self._config.tasks, leader=self._leader, now=self._monotonic)
 
     def _build_intake(self, source: Source, decoder: Decoder, buffer: TaskBuffer) -> Intake:
         return Intake(
@@ -238,12 +281,18 @@ class Assembly:
             lineage=lineage,
             load_version=lambda version: load_version(state, version, device=device),
             base=base,
+            build_learner=self._choose_learner(head.manifest),
             on_progress=self._go_on,
         )
         for task, holdout in (state.newest.holdouts if state.newest else {}).items():
             if task in lineage.standing.holdouts:
                 core.holdouts.put(holdout)
         return core
+
+    def _choose_learner(self, manifest: Manifest) -> Callable[..., Learner]:
+        if self._leader is None:
+            return Learner
+        return functools.partial(LeadingLearner, leader=self._leader, manifest=manifest)
 
     def _build_learning(
         self, state: StateDirectory, core: DecidingCore, buffer: TaskBuffer, manifest: Manifest
@@ -269,6 +318,7 @@ class Assembly:
             release=self.intake.release,
             monotonic=self._monotonic,
             stop=self._stop,
+            on_turn=self._leader.tick if self._leader else lambda: None,
         )
 
     def _build_retrying(self, state: StateDirectory, manifest: Manifest) -> Retrying:
@@ -339,6 +389,8 @@ class Assembly:
         """Show life, and end a start that is not wanted any more."""
         self._board.beat_again("learning")
         self._interruption.check()
+        if self._leader is not None:
+            self._leader.tick()
 
     def _resume_unfinished(
         self, state: StateDirectory, archive: RecordArchive, decoder: Decoder

@@ -46,6 +46,8 @@ def run(
     import os
     import time
 
+    from teacherd.daemon.follower import Follower
+    from teacherd.daemon.joining import join, rank_of
     from teacherd.daemon.logs import configure_logs
     from teacherd.daemon.open_files import raise_open_files
     from teacherd.daemon.service import Service
@@ -55,12 +57,16 @@ def run(
     faulthandler.enable(_STDERR)
     raise_open_files()
     settings = read_config(config, assignments)
-    configure_logs(settings.logging)
+    configure_logs(settings.logging, rank=rank_of(os.environ))
+    ranks = join(settings, os.environ, is_standby=standby)
+    if ranks.rank:
+        raise typer.Exit(int(Follower(settings, ranks, os.environ).run()))
     service = Service(
         settings,
         reread=lambda: read_config(config, assignments),
         manager=ServiceManager.from_environment(os.environ, monotonic=time.monotonic),
         is_standby=standby,
+        ranks=ranks,
     )
     raise typer.Exit(int(service.run()))
 

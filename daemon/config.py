@@ -28,6 +28,8 @@ from teacherd.daemon.serving_config import ServingConfig
 from teacherd.daemon.set_aside_config import SetAsideConfig
 from teacherd.models.learner_config import LearnerConfig
 
+_LEAST_RANK_TIMEOUT_SECONDS = 5.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
@@ -55,6 +57,8 @@ class ProcessConfig:
     """Deadline of an orderly stop, below the 30 s after which most supervisors kill."""
     seed: int = 0
     """Seed of a new lineage; every random draw is keyed by it."""
+    rank_timeout_seconds: float = 60.0
+    """For so long one of several ranks waits for another before it takes it for lost."""
 
     def __post_init__(self) -> None:
         if self.num_threads < 0:
@@ -65,6 +69,12 @@ class ProcessConfig:
             raise ValueError(
                 f"learning_niceness: {self.learning_niceness}: must lie in 0 to {MAX_NICENESS};"
                 " take 19, or 0 to give way to nobody"
+            )
+        if self.rank_timeout_seconds < _LEAST_RANK_TIMEOUT_SECONDS:
+            raise ValueError(
+                f"rank_timeout_seconds: {self.rank_timeout_seconds}: must be at least "
+                f"{_LEAST_RANK_TIMEOUT_SECONDS:g}, since ranks hear of each other once a second; "
+                "take 60"
             )
         if self.shutdown_seconds <= 0:
             raise ValueError(f"shutdown_seconds: {self.shutdown_seconds}: must be above 0; take 25")

@@ -57,6 +57,7 @@ class DecidingCore:
         lineage: As the entries so far make it; each is applied before the core is told of it.
         load_version: Gives a version that the lineage pins.
         base: As configured; measured with while the settings in force name it.
+        build_learner: Makes the learner; of several ranks the first has one that leads the others.
         on_progress: Called now and then in what may take longer than a step.
     """
 
@@ -70,6 +71,7 @@ class DecidingCore:
         lineage: Lineage,
         load_version: Callable[[int], LoadedTeacher],
         base: BaseHoldout | None = None,
+        build_learner: Callable[..., Learner] = Learner,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._template = head.manifest
@@ -77,6 +79,7 @@ class DecidingCore:
         self._measurement = measurement
         self._lineage = lineage
         self._load_version = load_version
+        self._build_learner = build_learner
         self._on_progress = on_progress
         self._head_sigma = head.manifest.design.sigma
         self._networks: dict[int, nn.Module] = {}
@@ -390,7 +393,7 @@ class DecidingCore:
             embedder=self._measurement.embedder,
             on_progress=self._on_progress,
         )
-        self._learner = Learner(
+        self._learner = self._build_learner(
             settings.learning,
             teacher=teacher,
             preprocessing=self._template.design.preprocessing,

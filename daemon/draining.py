@@ -7,11 +7,18 @@ import threading
 
 
 class Draining:
-    """`ask` and `is_at_end` are the learning thread's, `reach_end` and `is_asked` intake's."""
+    """`ask` and `is_complete` are the learning thread's, the rest intake's.
 
-    def __init__(self) -> None:
+    Args:
+        has_others: Whether other ranks read parts of the stream.
+    """
+
+    def __init__(self, *, has_others: bool = False) -> None:
         self._asked = threading.Event()
         self._at_end = threading.Event()
+        self._at_end_elsewhere = threading.Event()
+        if not has_others:
+            self._at_end_elsewhere.set()
 
     def ask(self) -> None:
         """Begin; there is no way back but to start anew."""
@@ -26,7 +33,16 @@ class Draining:
         """Nothing was left to be read; what comes from now on is for the next start."""
         self._at_end.set()
 
+    def reach_end_elsewhere(self) -> None:
+        """No other rank has anything left to read."""
+        self._at_end_elsewhere.set()
+
     @property
     def is_at_end(self) -> bool:
-        """Whether all that is to be learned has been taken in."""
+        """Whether this process has taken in all that it is to."""
         return self._at_end.is_set()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that is to be learned has been taken in."""
+        return self._at_end.is_set() and self._at_end_elsewhere.is_set()

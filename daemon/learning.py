@@ -76,6 +76,7 @@ class Learning:
         release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
+        on_turn: Called between two steps, and while there is none to make.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class Learning:
         release: Release,
         monotonic: Callable[[], float],
         stop: threading.Event,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_turn = on_turn
         self._checkpointing = Checkpointing(
             config,
             store=checkpoints,
@@ -174,6 +177,7 @@ class Learning:
         """Learn until told to stop; leave a checkpoint."""
         while self.tick():
             self._observation.beat("learning")
+            self._on_turn()
         if self._running is None:
             self._checkpointing.write_between()
         elif not self._quarantining.is_running:
@@ -222,7 +226,7 @@ class Learning:
         cause = self._buffer.wait_for_cut(_CUT_TIMEOUT_SECONDS)
         if cause is None and self._look.finds_drift():
             cause = "drift"
-        if cause is None and self._draining.is_at_end:
+        if cause is None and self._draining.is_complete:
             if self._buffer.num_records:
                 cause = "drain"
             else:

@@ -5,10 +5,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 _CHATTY = "kafka."
 _REPEAT_SECONDS = 60.0
@@ -53,8 +54,16 @@ class ClientLogLimit(logging.Filter):
         return True
 
 
-def configure_logs(config: LoggingConfig, *, stream: IO[str] | None = None) -> None:
-    """Send structlog's and the standard library's events to one stream in one format."""
+def configure_logs(
+    config: LoggingConfig, *, stream: IO[str] | None = None, rank: int | None = None
+) -> None:
+    """Send structlog's and the standard library's events to one stream in one format.
+
+    Args:
+        config: Format and level.
+        stream: Standard error by default.
+        rank: Which of several processes this is; each event says so.
+    """
     stream = stream or sys.stderr
     as_text = config.format == "text" or (config.format == "auto" and stream.isatty())
     shared: list[Processor] = [
@@ -63,6 +72,8 @@ def configure_logs(config: LoggingConfig, *, stream: IO[str] | None = None) -> N
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    if rank is not None:
+        shared.append(partial(_add_rank, rank))
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -87,6 +98,11 @@ def configure_logs(config: LoggingConfig, *, stream: IO[str] | None = None) -> N
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _add_rank(rank: int, _logger: object, _method: str, event: EventDict) -> EventDict:
+    event["rank"] = rank
+    return event
 
 
 def set_level(level: str) -> None:

@@ -1,7 +1,7 @@
 """What a start makes up for: the records of an unfinished plan, the partitions' places."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Literal
 
@@ -93,9 +93,23 @@ def _rebuild(
 
 
 def seek_to_places(
-    journal: Journal, source: Source, *, on_lost: Literal["stop", "continue"], metrics: Metrics
+    source: Source,
+    *,
+    known: Mapping[Partition, int],
+    topic_ids: Mapping[Partition, str],
+    on_lost: Literal["stop", "continue"],
+    metrics: Metrics,
+    on_skip: Callable[[LostRange], None],
 ) -> dict[Partition, int]:
-    """Move every partition to its place in the lineage log, an unseen one to its beginning.
+    """Move every partition to its place, an unseen one to its beginning.
+
+    Args:
+        source: Is moved.
+        known: Places in the lineage log.
+        topic_ids: Of the topics that these are places in.
+        on_lost: What to do when records at a place are gone.
+        metrics: Count them.
+        on_skip: Told of each range that is gone.
 
     Returns:
         The places.
@@ -103,7 +117,6 @@ def seek_to_places(
     Raises:
         UnavailableError: Records at a place are gone, and the configuration says stop.
     """
-    known = journal.lineage.places
     partitions = source.partitions()
     unseen = [each for each in partitions if each not in known]
     places = {each: known[each] for each in partitions if each in known}
@@ -111,7 +124,7 @@ def seek_to_places(
         places |= source.first_places(unseen)
     while True:
         try:
-            _require_same_topic(journal.lineage, source, places)
+            _require_same_topic(topic_ids, source, places)
             source.seek(places)
         except RecordsLostError as error:
             lost = error.lost
@@ -126,13 +139,15 @@ def seek_to_places(
                     f"{error}; set on_lost_records: continue in the source's section "
                     "to go on without them"
                 ) from error
-            record_skip(journal, LostRange(lost, error.reason, error.topic_id))
+            on_skip(LostRange(lost, error.reason, error.topic_id))
             places[lost.partition] = lost.end
         else:
             return places
 
 
-def _require_same_topic(lineage: Lineage, source: Source, places: Mapping[Partition, int]) -> None:
+def _require_same_topic(
+    topic_ids: Mapping[Partition, str], source: Source, places: Mapping[Partition, int]
+) -> None:
     """See that places are not taken for those of a topic that was made under the same name later.
 
     Raises:
@@ -140,7 +155,7 @@ def _require_same_topic(lineage: Lineage, source: Source, places: Mapping[Partit
     """
     current = source.topic_id()
     for partition, place in places.items():
-        if current is not None and lineage.topic_ids.get(partition, current) != current:
+        if current is not None and topic_ids.get(partition, current) != current:
             raise RecordsLostError(
                 OffsetRange(partition, place, source.earliest()[partition]),
                 MADE_ANEW,

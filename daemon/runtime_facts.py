@@ -15,12 +15,15 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _IMAGE_LIBRARIES = ("jpg", "libjpeg_turbo", "webp", "zlib")
 
 
-def runtime_facts(device: torch.device, *, decoder: str | None = None) -> dict[str, str]:
+def runtime_facts(
+    device: torch.device, *, decoder: str | None = None, num_ranks: int = 1
+) -> dict[str, str]:
     """Return names and versions of what weights depend on beyond the lineage log and records.
 
     Args:
         device: Where the weights are computed.
         decoder: The user's own, as package.module:callable.
+        num_ranks: How many processes learn together: they add up in another order than one.
     """
     is_cuda = device.type == "cuda"
     return {
@@ -34,6 +37,7 @@ def runtime_facts(device: torch.device, *, decoder: str | None = None) -> dict[s
         "cpu": _cpu_model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
+        "ranks": str(num_ranks),
         "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
         "cuda": str(torch.version.cuda) if is_cuda else "",
         "cudnn": _cudnn_version() if is_cuda else "",

@@ -15,18 +15,18 @@ from typing import Any
 import structlog
 from starlette.routing import BaseRoute
 
-from teacherd.consumers.source import RecordsLostError, SourceRefusedError
-from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.bearer_token import BearerToken
 from teacherd.daemon.commands import Commands
 from teacherd.daemon.commands_endpoint import CommandsEndpoint
 from teacherd.daemon.config import Config, changed_keys
 from teacherd.daemon.endpoints import Endpoints, read_admin_token, read_token
-from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
+from teacherd.daemon.errors import ConfigurationError, ExitCode
+from teacherd.daemon.failure import exit_code_of, is_known
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.instances_endpoint import InstancesEndpoint
 from teacherd.daemon.interruption import StopRequestedError
+from teacherd.daemon.joining import rank_problems
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.niceness import give_way
@@ -40,6 +40,7 @@ from teacherd.daemon.state_lock import StateLock, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
 from teacherd.daemon.validation import validate_files
+from teacherd.models.ranks import ALONE, Ranks
 
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 0.05
@@ -56,6 +57,7 @@ class Service:
         reread: Resolves the configuration again, for SIGHUP.
         manager: Told how the process is; closed at the end.
         is_standby: Whether to wait while another process holds the state directory.
+        ranks: Those that learn with this process, which is the first of them.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Service:
         reread: Callable[[], Config],
         manager: ServiceManager,
         is_standby: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._manager = manager
+        self._ranks = ranks
         self._is_standby = is_standby
         self._config = config
         self._reread = reread
@@ -213,11 +217,13 @@ class Service:
             history=self._history,
             commands=self._commands,
             on_progress=self._show_progress,
+            ranks=self._ranks,
             stop=self._stop,
         )
         try:
             try:
-                assembly.start(lock)
+                with rank_problems():
+                    assembly.start(lock)
             except StopRequestedError:
                 self._log.info("start_abandoned")
                 return
@@ -289,7 +295,9 @@ class Service:
 
     def _learn(self, assembly: Assembly) -> None:
         give_way(self._config.process.learning_niceness)
-        assembly.learning.run()
+        with rank_problems():
+            assembly.learning.run()
+            assembly.dismiss_ranks()
 
     @property
     def _may_wait(self) -> bool:
@@ -310,20 +318,14 @@ class Service:
 
     def _fail(self, thread: str, error: BaseException) -> None:
         """Note why a thread ended, and end the process with the code of the first such error."""
-        is_gone = isinstance(error, RecordsLostError | StreamLogError)
-        is_known = is_gone or isinstance(error, TeacherdError | SourceRefusedError)
         self._log.error(
-            "thread_failed", thread=thread, error=str(error), exc_info=None if is_known else error
+            "thread_failed",
+            thread=thread,
+            error=str(error),
+            exc_info=None if is_known(error) else error,
         )
         if self._exit_code is ExitCode.OK:
-            if isinstance(error, TeacherdError):
-                self._exit_code = error.exit_code
-            elif isinstance(error, SourceRefusedError):
-                self._exit_code = ExitCode.CONFIGURATION
-            elif is_gone:
-                self._exit_code = ExitCode.UNAVAILABLE
-            else:
-                self._exit_code = ExitCode.INTERNAL
+            self._exit_code = exit_code_of(error)
         self._stop.set()
 
     def _apply_reload(self, assembly: Assembly) -> None:

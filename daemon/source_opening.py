@@ -15,10 +15,11 @@ from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
+from teacherd.models.ranks import ALONE, Ranks
 
 
-def open_source(config: Config, *, lineage: str) -> Source:
-    """Open what the daemon reads.
+def open_source(config: Config, *, lineage: str, ranks: Ranks = ALONE) -> Source:
+    """Open what this process reads: of several ranks each every so many-th partition.
 
     Raises:
         ConfigurationError: It cannot be used as it is configured.
@@ -33,7 +34,11 @@ def open_source(config: Config, *, lineage: str) -> Source:
     if not has_fast_checksums():
         structlog.get_logger().warning("checksums_slow", hint="pip install crc32c")
     with source_problems(), ExitStack() as on_failure:
-        source = KafkaSource(config.kafka, lineage=lineage)
+        source = KafkaSource(
+            config.kafka,
+            lineage=lineage,
+            takes=lambda number: number % ranks.size == ranks.rank,
+        )
         on_failure.callback(source.close)
         tell_compaction(config.kafka)
         on_failure.pop_all()

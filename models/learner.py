@@ -93,7 +93,7 @@ class Learner:
         on_batch: Callable[[], None] = lambda: None,
     ) -> None:
         if config.batch_norm == "train" and not ranks.is_alone:
-            raise RanksRefusedError(TRAINS_STATISTICS)
+            raise RanksRefusedError("learning.batch_norm", TRAINS_STATISTICS)
         self._config = config
         self._ranks = ranks
         self._preprocessing = preprocessing
@@ -301,6 +301,15 @@ class Learner:
             pass
         return self.finish()
 
+    def require_same_student(self) -> None:
+        """See that the student is the same on all ranks.
+
+        Raises:
+            DivergedError: It is not.
+        """
+        run = self._current
+        self._ranks.require_same(run.student.network, task=run.task.number)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state inside a task as flat tensors on the CPU, ready for safetensors.
 
@@ -349,7 +358,7 @@ class Learner:
         ):
             terms = self._terms(run, batch)
             if not self._ranks.is_alone and has_drawn():
-                raise RanksRefusedError(DRAWS)
+                raise RanksRefusedError("model.base", DRAWS)
         # Times 1.0 where nobody shares the batch.
         run.student.backward(terms["total"] * batch.share.weight)
         terms = self._sum_over_ranks(run, batch, terms)

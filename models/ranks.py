@@ -21,13 +21,12 @@ from teacherd.models.module_tensors import module_tensors
 
 _DIGEST_BYTES = 32
 TRAINS_STATISTICS = (
-    "learning.batch_norm: train: BatchNorm would take its statistics from a rank's share of a "
-    "batch only; take frozen, or run one process"
+    "train: BatchNorm would take its statistics from a rank's share of a batch only; take frozen, "
+    "or run one process"
 )
 DRAWS = (
-    "the network draws random numbers of its own while it learns (dropout, stochastic depth): they "
-    "would depend on the number of ranks; set them to 0 in the network's arguments, or run one "
-    "process"
+    "the network draws random numbers while it learns (dropout, stochastic depth): they would "
+    "depend on the number of ranks; set them to 0 in its arguments, or run one process"
 )
 
 
@@ -45,7 +44,7 @@ class DivergedError(Exception):
 
     def __init__(self, task: int, ranks: Sequence[int]) -> None:
         super().__init__(
-            f"task {task}: the teacher of rank {', '.join(map(str, ranks))} has other weights than "
+            f"task {task}: the weights of rank {', '.join(map(str, ranks))} are others than "
             "rank 0's; nothing of it was kept. Give all ranks the same kind of processor, torch "
             "and number of threads; if they have, test that machine's memory"
         )
@@ -53,7 +52,17 @@ class DivergedError(Exception):
 
 
 class RanksRefusedError(Exception):
-    """What is to be learned cannot be shared out without becoming something else."""
+    """What is to be learned cannot be shared out without becoming something else.
+
+    Args:
+        key: Of the setting that says so.
+        message: Its value, the rule and the fix.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
 
 
 class Share(NamedTuple):

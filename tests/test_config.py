@@ -26,6 +26,7 @@ KEYS = [
     "process.learning_niceness",
     "process.shutdown_seconds",
     "process.seed",
+    "process.rank_timeout_seconds",
     "source",
     "stream_log.path",
     "stream_log.topic",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class DaemonProcess:
         directory: Holds config.yaml, the state, the stream log and the daemon's log.
         settings: Sections laid over those that make a small daemon.
         environment: Besides the test's own.
+        launcher: What Python runs before the daemon's module, such as torchrun's.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class DaemonProcess:
         directory: Path,
         settings: dict[str, dict[str, Any]],
         environment: dict[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.config_path = directory / "config.yaml"
@@ -38,6 +40,7 @@ class DaemonProcess:
         self.state = directory / "state"
         self.config_path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+        self._launcher = launcher
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -53,7 +56,10 @@ class DaemonProcess:
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "teacherd.daemon", "run", "--config", str(self.config_path)],
+                [
+                    *(sys.executable, *self._launcher, "-m", "teacherd.daemon"),
+                    *("run", "--config", str(self.config_path)),
+                ],
                 cwd=self.directory,
                 env=self._environment,
                 stdout=log,

@@ -1,0 +1,213 @@
+"""The process of every rank but the first: reads its partitions, follows rank 0, ends with it."""
+
+import functools
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from teacherd.consumers.dead_letters import DeadLetter
+from teacherd.consumers.record import Partition
+from teacherd.consumers.task_buffer import LostRange, TaskBuffer
+from teacherd.daemon.config import Config
+from teacherd.daemon.device import prepare_device
+from teacherd.daemon.draining import Draining
+from teacherd.daemon.errors import ExitCode
+from teacherd.daemon.failure import exit_code_of, is_known
+from teacherd.daemon.following import Following
+from teacherd.daemon.intake import Intake
+from teacherd.daemon.joining import device_of_rank, rank_problems
+from teacherd.daemon.large_letters import LargeLetters
+from teacherd.daemon.load import Load
+from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.niceness import give_way
+from teacherd.daemon.rank_message import RankMessage
+from teacherd.daemon.rank_start import require_same_settings
+from teacherd.daemon.recovery import build_decoder, seek_to_places
+from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
+from teacherd.daemon.status_board import StatusBoard
+from teacherd.models.artifact import Manifest
+from teacherd.models.ranks import Ranks
+
+_TICK_SECONDS = 0.1
+
+
+class Follower:
+    """Two threads, as rank 0 has them: intake and, in the place of learning, following.
+
+    Args:
+        ranks: All of them, and which one this is.
+        environment: Of the process.
+    """
+
+    def __init__(self, config: Config, ranks: Ranks, environment: Mapping[str, str]) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._environment = environment
+        self._deadline: float | None = None
+        """Of the end, on the monotonic clock, once it was asked for."""
+        self._wants_stop = threading.Event()
+        self._force = threading.Event()
+        self._stop = threading.Event()
+        """Of the intake."""
+        self._exit_code = ExitCode.OK
+        self._metrics = Metrics()
+        self._board = StatusBoard(monotonic=time.monotonic)
+        self._draining = Draining()
+        self._buffer = TaskBuffer(config.tasks, now=time.monotonic)
+        self._threads: list[threading.Thread] = []
+        self._log = structlog.get_logger()
+
+    def run(self) -> ExitCode:
+        """Follow until rank 0 says that all end, or cannot; return the code to exit with.
+
+        Does not return, but ends the process, if a thread has not ended by the deadline.
+        """
+        process = self._config.process
+        device = prepare_device(
+            device_of_rank(process.device, self._environment), process.num_threads
+        )
+        following = Following(
+            self._ranks,
+            device=device,
+            buffer=self._buffer,
+            begin_reading=self._begin_reading,
+            draining=self._draining,
+            wants_stop=self._wants_stop.is_set,
+            board=self._board,
+        )
+        with self._signals():
+            self._start_thread("following", functools.partial(self._follow, following))
+            while not self._stop.wait(_TICK_SECONDS) and not self._is_late():
+                pass
+            self._stop.set()
+            self._join()
+        self._log.info("stopped", exit_code=int(self._exit_code))
+        if any(thread.is_alive() for thread in self._threads):
+            # As in Service.run: an interpreter that ends in order would wait for them.
+            logging.shutdown()
+            os._exit(self._exit_code)
+        self._buffer.close()
+        return self._exit_code
+
+    def _follow(self, following: Following) -> None:
+        give_way(self._config.process.learning_niceness)
+        with rank_problems():
+            following.run()
+        self._stop.set()
+
+    def _begin_reading(self, message: RankMessage) -> None:
+        """Open the source at the places that rank 0 knows, and let intake run."""
+        config, facts = self._config, message.facts
+        require_same_settings(config, facts["settings"])
+        if config.source == "stream_log":
+            # It has one partition, which is rank 0's.
+            self._draining.reach_end()
+            return
+        source = open_source(config, lineage=facts["lineage"], ranks=self._ranks)
+        skips: list[LostRange] = []
+        with source_problems():
+            places = seek_to_places(
+                source,
+                known={Partition(*each): place for *each, place in facts["places"]},
+                topic_ids={Partition(*each): name for *each, name in facts["topic_ids"]},
+                on_lost=config.on_lost_records,
+                metrics=self._metrics,
+                on_skip=skips.append,
+            )
+            source.release(places, needed_from={})
+        starts = places | {lost.offsets.partition: lost.offsets.start for lost in skips}
+        self._buffer.start_at(starts, topic_id=source.topic_id())
+        for lost in skips:
+            self._buffer.skip(lost.offsets, lost.reason, topic_id=lost.topic_id)
+        manifest = Manifest.from_json(facts["manifest"].encode())
+        intake = Intake(
+            config.intake,
+            source=source,
+            decoder=build_decoder(config.decoding, manifest),
+            dead_letters=open_dead_letters(config, keep_large=self._keep_large),
+            on_lost=config.on_lost_records,
+            buffer=self._buffer,
+            metrics=self._metrics,
+            board=self._board,
+            load=Load(
+                metrics=self._metrics, board=self._board, now=time.time, monotonic=time.monotonic
+            ),
+            draining=self._draining,
+            now=time.time,
+            stop=self._stop,
+        )
+        self._start_thread("intake", intake.run)
+        self._log.info("following", partitions=len(places))
+
+    def _keep_large(self, letter: DeadLetter) -> None:
+        LargeLetters(Path(self._config.process.state_directory)).keep(letter)
+        self._metrics.large_dead_letters.inc()
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                target()
+            except BaseException as error:  # noqa: BLE001 (a thread's end is the process's)
+                self._fail(name, error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _fail(self, thread: str, error: BaseException) -> None:
+        self._log.error(
+            "thread_failed",
+            thread=thread,
+            error=str(error),
+            exc_info=None if is_known(error) else error,
+        )
+        if self._exit_code is ExitCode.OK:
+            self._exit_code = exit_code_of(error)
+        self._stop.set()
+
+    def _is_late(self) -> bool:
+        """Whether the end was asked for so long ago that rank 0 will not come to it any more."""
+        return self._force.is_set() or (
+            self._deadline is not None and time.monotonic() >= self._deadline
+        )
+
+    def _join(self) -> None:
+        deadline = time.monotonic() + self._config.process.shutdown_seconds
+        for thread in self._threads:
+            is_hopeless = thread.name == "following" and self._exit_code is not ExitCode.OK
+            while thread.is_alive() and not is_hopeless and time.monotonic() < deadline:
+                if self._force.is_set():
+                    return
+                thread.join(_TICK_SECONDS)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let signals set flags, and put the old handlers back afterwards."""
+
+        def end(_number: int, _frame: FrameType | None) -> None:
+            if self._wants_stop.is_set():
+                self._force.set()
+            self._wants_stop.set()
+            self._deadline = time.monotonic() + self._config.process.shutdown_seconds
+
+        # Rank 0 re-reads the settings that may change, and tells what follows.
+        handlers: dict[signal.Signals, Any] = {
+            signal.SIGTERM: end,
+            signal.SIGINT: end,
+            signal.SIGHUP: signal.SIG_IGN,
+        }
+        previous = {number: signal.signal(number, new) for number, new in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

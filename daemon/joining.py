@@ -1,0 +1,146 @@
+"""Joins the processes that torchrun has started to the ranks that learn one model."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import structlog
+import torch
+from torch import distributed
+
+from teacherd.daemon.config import Config
+from teacherd.daemon.errors import ConfigurationError, ExitCode, Problem, TeacherdError
+from teacherd.models.ranks import (
+    ALONE,
+    DivergedError,
+    RankLostError,
+    Ranks,
+    RanksRefusedError,
+    rank_errors,
+)
+
+_TORCHRUN_KILLS_SECONDS = 30.0
+"""After it has told its processes to end."""
+
+
+class LostRankError(TeacherdError):
+    """Another rank is gone, or hangs; torchrun starts all of them again."""
+
+    exit_code = ExitCode.TEMPORARY
+
+
+class UnequalRanksError(TeacherdError):
+    """Ranks came to different weights."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+def join(config: Config, environment: Mapping[str, str], *, is_standby: bool = False) -> Ranks:
+    """Join the other ranks, if torchrun says that there are any; else this process is alone.
+
+    Raises:
+        ConfigurationError: Something in the settings cannot be had with several ranks.
+        LostRankError: The others did not come.
+    """
+    size = int(environment.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    problems = _problems(config, environment, is_standby=is_standby)
+    if problems:
+        raise ConfigurationError(problems)
+    with rank_problems(), rank_errors():
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if is_on_gpu(config) else "gloo",
+            timeout=timedelta(seconds=config.process.rank_timeout_seconds),
+        )
+    ranks = Ranks.of_process()
+    structlog.get_logger().info("joined", size=ranks.size, process=os.getpid())
+    return ranks
+
+
+def rank_of(environment: Mapping[str, str]) -> int | None:
+    """Return which of several ranks torchrun says this process is; None if it is alone."""
+    is_alone = int(environment.get("WORLD_SIZE", "1")) == 1
+    return None if is_alone else int(environment["RANK"])
+
+
+def device_of_rank(name: str, environment: Mapping[str, str]) -> str:
+    """Return the device of this rank: the one of its number where the machine has several."""
+    is_any = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    if is_any and int(environment.get("WORLD_SIZE", "1")) > 1:
+        return f"cuda:{environment.get('LOCAL_RANK', '0')}"
+    return name
+
+
+def is_on_gpu(config: Config) -> bool:
+    """Whether gradients are summed up between GPUs."""
+    name = config.process.device
+    return name.startswith("cuda") or (name == "auto" and torch.cuda.is_available())
+
+
+@contextmanager
+def rank_problems() -> Iterator[None]:
+    """Give what the models say about other ranks its exit code.
+
+    Raises:
+        LostRankError: One is gone.
+        UnequalRanksError: One has other weights.
+        ConfigurationError: Several ranks would learn something else than one.
+    """
+    try:
+        yield
+    except RankLostError as error:
+        raise LostRankError(str(error)) from error
+    except DivergedError as error:
+        raise UnequalRanksError(str(error)) from error
+    except RanksRefusedError as error:
+        raise ConfigurationError([Problem(error.key, error.message)]) from error
+
+
+def _problems(config: Config, environment: Mapping[str, str], *, is_standby: bool) -> list[Problem]:
+    """Return what cannot be had with several ranks, each with its fix."""
+    problems = []
+    if is_standby:
+        problems.append(
+            Problem(
+                "--standby",
+                "cannot be had with several ranks: torchrun would start N that "
+                "wait; let its own restarts do it, or run one process",
+            )
+        )
+    if config.process.shutdown_seconds >= _TORCHRUN_KILLS_SECONDS:
+        problems.append(
+            Problem(
+                "process.shutdown_seconds",
+                f"{config.process.shutdown_seconds}: must be below {_TORCHRUN_KILLS_SECONDS:g}, "
+                "after which torchrun kills; take 25",
+            )
+        )
+    size, local_size = (
+        int(environment.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    )
+    if config.source == "stream_log" and size != local_size:
+        problems.append(
+            Problem(
+                "source",
+                f"stream_log: is a file of one machine, and of {size} ranks {local_size} run here; "
+                "take kafka, or --nnodes 1",
+            )
+        )
+    name = config.process.device
+    if ":" in name:
+        problems.append(
+            Problem(
+                "process.device", f"{name}: each rank has a device of its own; take cuda or cpu"
+            )
+        )
+    elif is_on_gpu(config) and torch.cuda.device_count() < local_size:
+        problems.append(
+            Problem(
+                "process.device",
+                f"{name}: {local_size} ranks run here, on {torch.cuda.device_count()} GPUs; start "
+                "one for each GPU, or take cpu",
+            )
+        )
+    return problems

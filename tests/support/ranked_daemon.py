@@ -1,0 +1,57 @@
+"""Starts the daemon as several ranks by torchrun, as a user would, and finds its processes."""
+
+from pathlib import Path
+from typing import Any
+
+from daemon_process import DaemonProcess
+
+from teacherd.daemon.entries import Entry, Outcome, Plan
+from teacherd.daemon.lineage_log import read_lineage_log
+
+
+class RankedDaemon(DaemonProcess):
+    """One run of N ranks on this machine; the state directory outlives it.
+
+    Args:
+        directory: See DaemonProcess.
+        settings: See DaemonProcess.
+        num_ranks: How many.
+        max_restarts: How often torchrun starts all of them again after one has failed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, Any],
+        *,
+        num_ranks: int,
+        max_restarts: int = 0,
+    ) -> None:
+        launcher = (
+            *("-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(num_ranks), "--max-restarts", str(max_restarts)),
+        )
+        super().__init__(directory, settings, launcher=launcher)
+
+    def process_of(self, rank: int) -> int:
+        """Return the id of the process that was last a rank."""
+        joined = [event for event in self.events("joined") if event["rank"] == rank]
+        process: int = joined[-1]["process"]
+        return process
+
+    def entries(self) -> list[Entry]:
+        """Return the whole lineage log."""
+        path = self.state / "lineage.log"
+        return [logged.entry for logged in read_lineage_log(path)] if path.exists() else []
+
+    def plans(self) -> list[Plan]:
+        """Return the plans in the lineage log."""
+        return [each for each in self.entries() if isinstance(each, Plan)]
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes in the lineage log."""
+        return [each for each in self.entries() if isinstance(each, Outcome)]
+
+    def wait_for_outcomes(self, number: int, seconds: float = 90.0) -> None:
+        """Wait until so many tasks are closed."""
+        self.wait_until(lambda: len(self.outcomes()) >= number, seconds)

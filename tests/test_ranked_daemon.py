@@ -1,0 +1,151 @@
+"""The daemon as several ranks that torchrun starts: one lineage, one model, each record once."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+from base_models import digits
+from daemon_process import DaemonProcess
+from kafka import KafkaConsumer, TopicPartition
+from kafka_daemon import assert_each_once, feature_values, kafka_settings, num_instances
+from kafka_service import KafkaService
+from ranked_daemon import RankedDaemon
+
+from teacherd.consumers.producing import NPY, build_record, encode_npy
+from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
+from teacherd.daemon.commands import Command
+from teacherd.daemon.control_socket import ask_daemon
+from teacherd.models.artifact import version_folder
+
+pytestmark = pytest.mark.slow
+TOLERANCE = 1e-4
+"""Of any weight after three tasks, relative to the largest one."""
+
+MakeRanks = Callable[..., RankedDaemon]
+
+
+@pytest.fixture
+def make_ranks() -> Iterator[MakeRanks]:
+    """Give `make_ranks(directory, settings, num_ranks=..., max_restarts=...)`."""
+    made: list[RankedDaemon] = []
+
+    def make(directory: Path, settings: dict[str, Any], **options: int) -> RankedDaemon:
+        made.append(RankedDaemon(directory, settings, **options))  # type: ignore[arg-type] # as named
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+def stream_settings(directory: Path, base: Path) -> dict[str, Any]:
+    """Return the settings of a daemon that learns digits from a stream log below a directory."""
+    return {
+        "model": {"base": str(base)},
+        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
+        "stream_log": {"path": str(directory / "stream.db")},
+        "tasks": {"instances": 40, "min_instances": 1, "max_age_seconds": 3600},
+        "learning": {"epochs": 4, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
+        "endpoints": {"port": 0},
+        "logging": {"format": "json"},
+    }
+
+
+def append_digits(directory: Path, start: int, end: int) -> None:
+    """Append digits start to end."""
+    data = digits()
+    log = StreamLog(StreamLogConfig(path=str(directory / "stream.db")))
+    log.append(
+        build_record(
+            encode_npy(data.inputs[place]), content_type=NPY, label=int(data.labels[place])
+        )
+        for place in range(start, end)
+    )
+    log.close()
+
+
+def largest_difference(one: Path, other: Path, version: int) -> float:
+    """Return the largest difference of a version's weights, relative to the largest weight."""
+    mine, theirs = (
+        safetensors.torch.load_file(
+            version_folder(state / "public", version) / "teacher.safetensors"
+        )
+        for state in (one, other)
+    )
+    differences = [float((mine[name] - theirs[name]).abs().max()) for name in mine]
+    return max(differences) / max(float(each.abs().max()) for each in mine.values())
+
+
+def test_two_ranks_learn_a_stream_log_to_the_weights_of_one_process(
+    make_ranks: MakeRanks, digits_base_model: Path, tmp_path: Path
+) -> None:
+    """The second rank has no records of its own; both end in order when they are told to."""
+    joined, alone = tmp_path / "joined", tmp_path / "alone"
+    for directory in (joined, alone):
+        directory.mkdir()
+        append_digits(directory, 800, 920)
+    ranks = make_ranks(joined, stream_settings(joined, digits_base_model), num_ranks=2)
+    ranks.start()
+    ranks.wait_for_outcomes(3)
+    ranks.stop()
+
+    assert [(0, 0), (1, 0)] == sorted(
+        (event["rank"], event["exit_code"]) for event in ranks.events("stopped")
+    )
+
+    daemon = DaemonProcess(alone, stream_settings(alone, digits_base_model))
+    try:
+        daemon.start()
+        daemon.wait_for_tasks(3)
+        assert 0 == daemon.stop()
+    finally:
+        daemon.close()
+
+    assert [40, 40, 40] == [plan.ranges[0].count for plan in ranks.plans()]
+    assert largest_difference(joined / "state", alone / "state", 3) <= TOLERANCE
+
+
+def test_ranks_read_the_partitions_of_a_topic_between_them(
+    kafka: KafkaService, make_ranks: MakeRanks, tmp_path: Path
+) -> None:
+    """First by two ranks, then by three, of which one has none: until all is drained.
+
+    Each record is planned once, whoever read it; rank 0 commits for all.
+    """
+    topic = kafka.create_topic(partitions=2)
+    junk = build_record(b"junk", content_type=NPY, label="cat")
+    offsets = {
+        0: kafka.produce(topic, feature_values(8), partition=0),
+        1: kafka.produce(topic, [*feature_values(11, seed=1), junk], partition=1),
+    }
+    settings = kafka_settings(tmp_path, kafka.bootstrap, topic, gate={"holdout_share": 0.2})
+    ranks = make_ranks(tmp_path, settings, num_ranks=2)
+    ranks.start()
+    ranks.wait_for_outcomes(1)
+    ranks.stop()
+
+    assert 10 <= num_instances(ranks.plans()[0]) <= 19
+
+    for number in offsets:
+        more = feature_values(30, seed=2 + number)
+        offsets[number] += kafka.produce(topic, more, partition=number)
+    ranks = make_ranks(tmp_path, settings, num_ranks=3)
+    ranks.start()
+    ask_daemon(ranks.state, Command("drain", None))
+
+    assert 0 == ranks.wait(90)
+    assert_each_once(ranks.plans(), offsets)
+    rejected = [
+        (closed.partition, at)
+        for plan in ranks.plans()
+        for closed in plan.ranges
+        for at in closed.rejected
+    ]
+    assert [(1, 11)] == rejected
+    places = {closed.partition: closed.end for plan in ranks.plans() for closed in plan.ranges}
+    consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=f"{topic}-group")
+    committed = {number: consumer.committed(TopicPartition(topic, number)) for number in offsets}
+    consumer.close()
+    assert places == committed
