@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from teacherd.consumers.instance import Array
 from teacherd.consumers.record import OffsetRange, Partition
+from teacherd.consumers.record_batch import RecordBatch
 
 Cause = Literal["count", "load", "capacity", "age", "drain", "gap", "drift"]
 """Why a task ends where it does: enough instances, as many as it had grown to, a full buffer, time,
@@ -49,7 +50,8 @@ class BufferedTask:
     inputs: Array
     """[N, ...]; [0] if there are no instances."""
     labels: npt.NDArray[np.int64]
-    """[N]"""
+    """[N], places among the classes that the decoder knows, below 0 the place in `names` from the
+    end of the numbers: -1 is the first."""
     partitions: npt.NDArray[np.int64]
     """[N], places in `ranges`."""
     offsets: npt.NDArray[np.int64]
@@ -58,6 +60,12 @@ class BufferedTask:
     """Of the producers."""
     event_times_ms: npt.NDArray[np.int64]
     """[N]"""
+    names: tuple[str, ...] = ()
+    """Classes that the decoder does not know, sorted."""
+    named_records: tuple[RecordBatch, ...] = ()
+    """The records of their instances, as they came."""
+    taken: tuple["BufferedTask", ...] = ()
+    """What it takes in of records that earlier tasks have deferred: a part for each of those."""
 
     @property
     def num_records(self) -> int:

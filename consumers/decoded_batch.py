@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 
 from teacherd.consumers.instance import Array, Instance, Rejected
 
@@ -32,12 +33,15 @@ class DecodedBatch:
     """[M]"""
     rejected: Mapping[int, Rejected]
     """By place among the records, ascending."""
+    named: Mapping[int, str] = field(default_factory=dict)
+    """By place among the records: classes of instances whose label is NAMED."""
 
     def __len__(self) -> int:
         return len(self.places) + len(self.rejected)
 
     def __iter__(self) -> Iterator[Result]:
-        instances = map(Instance, self.rows, self.labels, self.ids, self.event_times_ms)
+        names = map(self.named.get, self.places) if self.named else repeat(None)
+        instances = map(Instance, self.rows, self.labels, self.ids, self.event_times_ms, names)
         for place in range(len(self)):
             rejected = self.rejected.get(place)
             yield next(instances) if rejected is None else rejected
@@ -62,6 +66,7 @@ class DecodedBatch:
                 for place, rejected in self.rejected.items()
                 if start <= place < end
             },
+            {place - start: name for place, name in self.named.items() if start <= place < end},
         )
 
     @classmethod
@@ -79,5 +84,10 @@ class DecodedBatch:
                 start + place: rejected
                 for start, batch in numbered
                 for place, rejected in batch.rejected.items()
+            },
+            named={
+                start + place: name
+                for start, batch in numbered
+                for place, name in batch.named.items()
             },
         )

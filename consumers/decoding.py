@@ -20,7 +20,7 @@ from teacherd.consumers.image_decoding import (
     image_content_type,
 )
 from teacherd.consumers.input_form import InputForm
-from teacherd.consumers.instance import Array, Rejected, RejectionError
+from teacherd.consumers.instance import NAMED, Array, Rejected, RejectionError
 from teacherd.consumers.json_decoding import read_json
 from teacherd.consumers.npy_decoding import NpyLayout, npy_layout, npy_rows, shared_layout
 from teacherd.consumers.record import Record
@@ -77,13 +77,19 @@ class Decoder:
     Args:
         input_shape: (C,H,W) or (F,), as the network takes it.
         classes: Names, in the order of the network's outputs.
+        has_open_labels: Whether a label that is none of them is taken for the name of another.
 
     Raises:
         ValueError: The user's decoder cannot be imported.
     """
 
     def __init__(
-        self, config: DecodingConfig, *, input_shape: tuple[int, ...], classes: Sequence[str]
+        self,
+        config: DecodingConfig,
+        *,
+        input_shape: tuple[int, ...],
+        classes: Sequence[str],
+        has_open_labels: bool = False,
     ) -> None:
         self._max_record_bytes = config.max_record_bytes
         self._limits = ImageLimits(max_pixels=config.max_pixels, max_dimension=config.max_dimension)
@@ -93,6 +99,7 @@ class Decoder:
             classes,
             max_header_bytes=config.max_header_bytes,
             reads_labels=self._custom is None,
+            has_open_labels=has_open_labels,
         )
         self._num_threads = config.num_threads or min(_MAX_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoding")
@@ -135,7 +142,7 @@ class Decoder:
             try:
                 array, label = self._decode_one(batch, place, descriptions)
                 gathered.add([place], [array])
-                gathered.labels[place] = label
+                gathered.set_label(place, label)
             except RejectionError as error:
                 gathered.rejected[place] = error.rejected
         return gathered.build()
@@ -200,8 +207,8 @@ class Decoder:
 
     def _decode_one(
         self, batch: RecordBatch, place: int, descriptions: Descriptions
-    ) -> tuple[Array, int]:
-        """Return array and label of what is decoded by itself."""
+    ) -> tuple[Array, int | str]:
+        """Return array and label, or the name of its class, of what is decoded by itself."""
         if self._custom is not None:
             decoded = self._custom.decode(batch.record(place))
             return self._conform(decoded.array), self._reader.place(decoded.label)
@@ -216,8 +223,9 @@ class Decoder:
             "unknown_content_type", f"the content-type {shown} is none that is decoded"
         )
 
-    def _decode_json(self, value: bytes, label: int) -> tuple[Array, int]:
+    def _decode_json(self, value: bytes, place: int) -> tuple[Array, int | str]:
         body = read_json(value)
+        label: int | str = place
         if label == NO_LABEL:
             if body.label is None:
                 raise RejectionError("missing_label", "neither headers nor body have a label")
@@ -250,23 +258,31 @@ class _Gathered:
         self.rejected = descriptions.rejected
         self.blocks: list[tuple[Sequence[int], Rows]] = []
         self.labels = list(descriptions.labels)
+        self.named = descriptions.named
 
     def add(self, places: Sequence[int], rows: Rows) -> None:
         if places:
             self.blocks.append((places, rows))
+
+    def set_label(self, place: int, label: int | str) -> None:
+        if isinstance(label, str):
+            self.named[place] = label
+            label = NAMED
+        self.labels[place] = label
 
     def build(self) -> DecodedBatch:
         rejected = dict(sorted(self.rejected.items()))
         if not self.blocks:
             return DecodedBatch((), (), (), (), (), rejected)
         places, rows = self._merged()
-        _, _, ids, times_ms, _ = self.descriptions
+        ids, times_ms = self.descriptions.ids, self.descriptions.event_times_ms
         labels = self.labels
+        named = {place: self.named[place] for place in sorted(self.named) if place not in rejected}
         if rejected:
             ids = [ids[place] for place in places]
             times_ms = [times_ms[place] for place in places]
             labels = [labels[place] for place in places]
-        return DecodedBatch(places, rows, labels, ids, times_ms, rejected)
+        return DecodedBatch(places, rows, labels, ids, times_ms, rejected, named)
 
     def _merged(self) -> tuple[Sequence[int], Rows]:
         """Return places and rows in order."""

@@ -12,9 +12,11 @@ from teacherd.consumers.headers import (
     headers_layout,
     read_layout,
 )
-from teacherd.consumers.instance import Rejected, RejectionError
+from teacherd.consumers.instance import NAMED, Rejected, RejectionError
 
 MAX_ID_BYTES = 256
+MAX_NAME_BYTES = 128
+"""Of a class that is known by its name only: names stand in manifests, metrics and answers."""
 _MAX_CONTENT_TYPE_BYTES = 256
 NO_LABEL = -1
 _MAX_EVENT_TIME_MS = 253_402_300_799_999  # the end of the year 9999
@@ -43,11 +45,13 @@ class Descriptions(NamedTuple):
     content_types: Sequence[str]
     """Lower case, without parameters; empty where there is none."""
     labels: Sequence[int]
-    """Places among the classes; NO_LABEL where no header says."""
+    """Places among the classes; NO_LABEL where no header says, NAMED where `named` does."""
     ids: Sequence[bytes | None]
     event_times_ms: Sequence[int]
     rejected: dict[int, Rejected]
     """Records whose headers cannot be understood, by place."""
+    named: dict[int, str]
+    """Labels that are none of the classes, by place; empty where those are rejected."""
 
 
 class DescriptionReader:
@@ -59,13 +63,20 @@ class DescriptionReader:
         classes: Names, in the order of the network's outputs.
         max_header_bytes: Longest packed headers; longer ones are refused unread.
         reads_labels: Whether a label header counts; a user's decoder may give it any meaning.
+        has_open_labels: Whether a label that is none of the classes is one all the same.
     """
 
     def __init__(
-        self, classes: Sequence[str], *, max_header_bytes: int, reads_labels: bool = True
+        self,
+        classes: Sequence[str],
+        *,
+        max_header_bytes: int,
+        reads_labels: bool = True,
+        has_open_labels: bool = False,
     ) -> None:
         self._max_header_bytes = max_header_bytes
         self._reads_labels = reads_labels
+        self._has_open_labels = has_open_labels
         self._num_classes = len(classes)
         self._labels = _places(classes)
         self._encoded_labels: Mapping[bytes, int] = {
@@ -75,6 +86,7 @@ class DescriptionReader:
     def read(self, headers: Sequence[bytes], timestamps_ms: Sequence[int]) -> Descriptions:
         """Return what packed headers say; a record's timestamp stands in for its event time."""
         rejected: dict[int, Rejected] = {}
+        named: dict[int, str] = {}
         fields = self._fields_alike(headers) or self._fields_of_each(headers, rejected)
         _, content_types, labels, ids, times = zip(*fields, strict=True)
         return Descriptions(
@@ -82,10 +94,11 @@ class DescriptionReader:
                 _plain_content_type(packed[part])
                 for packed, part in zip(headers, content_types, strict=True)
             ],
-            labels=self._places_of(headers, labels, rejected),
+            labels=self._places_of(headers, labels, rejected, named),
             ids=_checked_ids(_values(headers, ids), len(headers), rejected),
             event_times_ms=_event_times(_values(headers, times), timestamps_ms, rejected),
             rejected=rejected,
+            named=named,
         )
 
     def _fields_alike(self, headers: Sequence[bytes]) -> Sequence[_Fields] | None:
@@ -118,35 +131,53 @@ class DescriptionReader:
                 rejected[number] = Rejected("malformed", "the headers cannot be read")
         return fields
 
-    def place(self, label: str | int) -> int:
+    def place(self, label: str | int) -> int | str:
         """Return the place of a label from a body or a user's decoder; a name wins over an index.
 
+        Where labels are open, one that is none of the classes is returned as it is.
+
         Raises:
-            RejectionError: It is none of the classes.
+            RejectionError: It is none of the classes, or can be the name of none.
         """
         try:
-            place = self._labels.get(str(label))
+            text = str(label)
         except ValueError:
-            place = None  # Python writes out no integer of thousands of digits
-        if place is None:
-            raise RejectionError(
-                "unknown_label", f"the label is none of the {self._num_classes} classes"
-            )
-        return place
+            text = ""  # Python writes out no integer of thousands of digits
+        place = self._labels.get(text)
+        if place is not None:
+            return place
+        if self._has_open_labels and _is_name(text):
+            return text
+        raise RejectionError("unknown_label", f"the label {self._rule}")
+
+    @property
+    def _rule(self) -> str:
+        rule = f"is none of the {self._num_classes} classes"
+        if self._has_open_labels:
+            rule += f", nor at most {MAX_NAME_BYTES} bytes of printable UTF-8 that could name one"
+        return rule
 
     def _places_of(
-        self, headers: Sequence[bytes], parts: Sequence[slice], rejected: dict[int, Rejected]
+        self,
+        headers: Sequence[bytes],
+        parts: Sequence[slice],
+        rejected: dict[int, Rejected],
+        named: dict[int, str],
     ) -> Sequence[int]:
         if not self._reads_labels:
             return [NO_LABEL] * len(headers)
         labels = [packed[part] for packed, part in zip(headers, parts, strict=True)]
-        places = list(map(self._encoded_labels.get, labels, repeat(NO_LABEL)))
+        places: list[int] = list(map(self._encoded_labels.get, labels, repeat(NO_LABEL)))
         if NO_LABEL in places:
             for number, (label, place) in enumerate(zip(labels, places, strict=True)):
-                if place == NO_LABEL and label:
+                if place != NO_LABEL or not label:
+                    continue
+                name = _name(label) if self._has_open_labels else None
+                if name is None:
                     shown = ascii(label.decode("latin-1"))[:_SHOWN_LABEL_CHARACTERS]
-                    rule = f"the label {shown} is none of the {self._num_classes} classes"
-                    rejected[number] = Rejected("unknown_label", rule)
+                    rejected[number] = Rejected("unknown_label", f"the label {shown} {self._rule}")
+                else:
+                    named[number], places[number] = name, NAMED
         return places
 
 
@@ -229,6 +260,23 @@ def _event_times(
             except RejectionError as error:
                 rejected[number] = error.rejected
     return times_ms
+
+
+@functools.lru_cache(maxsize=4096)
+def _name(label: bytes) -> str | None:
+    """Return the label as the name of a class, None where it can be none; cached as one object."""
+    if len(label) > MAX_NAME_BYTES:
+        return None
+    try:
+        text = label.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if _is_name(text) else None
+
+
+def _is_name(text: str) -> bool:
+    is_short = len(text) <= MAX_NAME_BYTES and len(text.encode(errors="replace")) <= MAX_NAME_BYTES
+    return is_short and text.isprintable() and bool(text.strip())
 
 
 def _bad_event_time() -> RejectionError:

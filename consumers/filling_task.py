@@ -78,6 +78,8 @@ class FillingTask:
         self._offsets = array("q")
         self._ids: list[bytes | None] = []
         self._event_times_ms = array("q")
+        self._names: dict[str, int] = {}
+        self._named_records: list[RecordBatch] = []
         self.began_at = began_at
         self.num_records = 0
         self.num_bytes = 0
@@ -104,7 +106,7 @@ class FillingTask:
             decoded: What its records are.
             starts: Where a partition's range begins; at its first record if it is not there.
         """
-        taken = self._num_fitting(decoded)
+        taken = self._num_fitting(batch, decoded)
         if taken < len(batch):
             batch, decoded = batch.part(0, taken), decoded.part(0, taken)
         part = self._ranges.get(batch.partition)
@@ -114,7 +116,7 @@ class FillingTask:
             self._ranges[batch.partition] = part
         part.take(batch, decoded.rejected)
         self.num_records += len(batch)
-        self.num_bytes += _num_bytes(decoded)
+        self.num_bytes += _num_bytes(batch, decoded)
         if decoded.places:
             self._keep(batch, decoded, part.place)
         if self.cause is not None:
@@ -126,9 +128,13 @@ class FillingTask:
         self.cause = cause
         self._settle()
 
-    def instances_from(self, start: int) -> tuple[Array, npt.NDArray[np.int64]]:
-        """Return copies of inputs and labels from the start-th on, in the order of arrival."""
-        return self._inputs[start : self.num_instances].copy(), _column(self._labels)[start:]
+    def instances_from(self, start: int) -> tuple[Array, npt.NDArray[np.int64], tuple[str, ...]]:
+        """Return copies of inputs and labels from the start-th on, in the order of arrival.
+
+        Below 0 a label is -1 - the place of its class in the names that come with them.
+        """
+        inputs = self._inputs[start : self.num_instances].copy()
+        return inputs, _column(self._labels)[start:], tuple(self._names)
 
     def ends(self) -> dict[Partition, int]:
         """Return for each partition the offset after its last record."""
@@ -147,7 +153,7 @@ class FillingTask:
         for place, partition in enumerate(partitions):
             rank[self._ranges[partition].place] = place
         places, offsets = rank[_column(self._places)], _column(self._offsets)
-        labels, times = _column(self._labels), _column(self._event_times_ms)
+        labels, times = self._sorted_labels(), _column(self._event_times_ms)
         inputs, ids = self._inputs[: self.num_instances], self._ids
         if len(partitions) > 1:
             # Stable, because each partition's offsets arrived in order.
@@ -165,19 +171,31 @@ class FillingTask:
             offsets=offsets,
             ids=tuple(ids),
             event_times_ms=times,
+            names=tuple(sorted(self._names)),
+            named_records=tuple(self._named_records),
         )
+
+    def _sorted_labels(self) -> npt.NDArray[np.int64]:
+        """Return the labels for names that are sorted: their order must not be that of arrival."""
+        labels = _column(self._labels)
+        if self._names:
+            order = {name: place for place, name in enumerate(sorted(self._names))}
+            ranks = np.array([order[name] for name in self._names], dtype=np.int64)
+            is_named = labels < 0
+            labels[is_named] = -1 - ranks[-1 - labels[is_named]]
+        return labels
 
     def _settle(self) -> None:
         """Let digests hold no more: many complete tasks may wait, and no limit counts that."""
         for each in self._ranges.values():
             each.digest.settle()
 
-    def _num_fitting(self, decoded: DecodedBatch) -> int:
+    def _num_fitting(self, batch: RecordBatch, decoded: DecodedBatch) -> int:
         """Return how many of the records belong to this task; note the cause if it is complete."""
         if (
             self.num_instances + len(decoded.places) < self._limits.instances
             and self.num_records + len(decoded) < self._limits.records
-            and self.num_bytes + _num_bytes(decoded) < self._limits.num_bytes
+            and self.num_bytes + _num_bytes(batch, decoded) < self._limits.num_bytes
         ):
             return len(decoded)
         num_instances, num_bytes = self.num_instances, self.num_bytes
@@ -186,6 +204,8 @@ class FillingTask:
             if isinstance(result, Instance):
                 num_instances += 1
                 num_bytes += result.array.nbytes + len(result.id or b"")
+                if result.name is not None:
+                    num_bytes += batch.record_bytes(taken - 1)
             if num_instances == self._limits.instances:
                 self.cause = "load" if self._limits.is_grown else "count"
                 return taken
@@ -208,10 +228,22 @@ class FillingTask:
             for number, row in enumerate(rows, start=low):
                 self._inputs[number] = row
         self._offsets.extend(map(batch.offsets.__getitem__, decoded.places))
-        self._labels.extend(decoded.labels)
+        self._labels.extend(self._labels_of(batch, decoded) if decoded.named else decoded.labels)
         self._ids.extend(decoded.ids)
         self._event_times_ms.extend(decoded.event_times_ms)
         self._places.extend(repeat(place, len(rows)))
+
+    def _labels_of(self, batch: RecordBatch, decoded: DecodedBatch) -> Iterable[int]:
+        """Return labels that stand for names as well, and keep the records of those.
+
+        Whether they are learned is decided when the task is planned; till then they may have to be
+        written down as they came.
+        """
+        self._named_records.append(batch.select(list(decoded.named)))
+        names = self._names
+        for place, label in zip(decoded.places, decoded.labels, strict=True):
+            name = decoded.named.get(place)
+            yield label if name is None else -1 - names.setdefault(name, len(names))
 
     def _planned(self, partition: Partition, ends: Mapping[Partition, int]) -> PlannedRange:
         part = self._ranges[partition]
@@ -226,8 +258,9 @@ class FillingTask:
         )
 
 
-def _num_bytes(decoded: DecodedBatch) -> int:
-    return len(decoded) * RECORD_BYTES + decoded.num_bytes
+def _num_bytes(batch: RecordBatch, decoded: DecodedBatch) -> int:
+    named = sum(map(batch.record_bytes, decoded.named)) if decoded.named else 0
+    return len(decoded) * RECORD_BYTES + decoded.num_bytes + named
 
 
 def _column(numbers: "array[int]") -> npt.NDArray[np.int64]:

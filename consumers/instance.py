@@ -32,6 +32,9 @@ REASONS: frozenset[str] = frozenset(get_args(Reason))
 
 MAX_MESSAGE_CHARACTERS = 300
 
+NAMED = -2
+"""The label of an instance whose class is known by its name only, which comes beside it."""
+
 
 class Instance(NamedTuple):
     """One labelled input. A tuple because one is made for each record."""
@@ -39,11 +42,13 @@ class Instance(NamedTuple):
     array: Array
     """uint8 [C,H,W] for images, float32 [F] for features; perhaps read-only."""
     label: int
-    """Place of its class among the classes."""
+    """Place of its class among the classes, or NAMED."""
     id: bytes | None
     """The producer's; may repeat."""
     event_time_ms: int
     """When what it shows happened; the record's own timestamp where the producer says nothing."""
+    name: str | None = None
+    """Of its class, where the label is NAMED."""
 
 
 class Rejected(NamedTuple):

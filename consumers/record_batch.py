@@ -59,6 +59,21 @@ class RecordBatch:
             self.timestamps_ms[start:end],
         )
 
+    def select(self, places: Sequence[int]) -> "RecordBatch":
+        """Return the records at these places, ascending."""
+        return RecordBatch(
+            self.partition,
+            [self.offsets[place] for place in places],
+            [self.keys[place] for place in places],
+            [self.headers[place] for place in places],
+            [self.values[place] for place in places],
+            [self.timestamps_ms[place] for place in places],
+        )
+
+    def record_bytes(self, place: int) -> int:
+        """Return how long key, headers and value of one record are together."""
+        return len(self.keys[place] or b"") + len(self.headers[place]) + len(self.values[place])
+
     @property
     def num_bytes(self) -> int:
         """Return how long the values are together."""

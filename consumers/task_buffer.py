@@ -252,14 +252,14 @@ class TaskBuffer:
                 self._tasks[0].num_instances >= self._config.min_instances
             )
 
-    def peek(self, start: int) -> tuple[Array, npt.NDArray[np.int64]]:
+    def peek(self, start: int) -> tuple[Array, npt.NDArray[np.int64], tuple[str, ...]]:
         """Return inputs and labels of the oldest task's instances from the start-th on, as copies.
 
-        They are in the order of arrival.
+        They are in the order of arrival, labels and names as in `FillingTask.instances_from`.
         """
         with self._changed:
             if not self._tasks:
-                return np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int64)
+                return np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.int64), ()
             return self._tasks[0].instances_from(start)
 
     def cut(self, cause: Cause) -> BufferedTask:

@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,24 +13,28 @@ import torch
 
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.dead_letters import DeadLetter
-from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.decoding import Decoder, DecodingConfig
 from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.source import Source
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.announcer import Announcer, open_announcer
 from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
+from teacherd.daemon.classes_observation import ClassesObservation
 from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.control_socket import ControlSocket
 from teacherd.daemon.deciding_core import DecidingCore
+from teacherd.daemon.deferral import Deferral
+from teacherd.daemon.deferring import Deferring
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.draining import Draining
 from teacherd.daemon.entries import Plan
+from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.interruption import InterruptibleArchive, Interruption
-from teacherd.daemon.joining import device_of_rank
+from teacherd.daemon.joining import OPEN_LABELS, device_of_rank
 from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.leader import Leader
 from teacherd.daemon.leading_buffer import LeadingBuffer
@@ -49,11 +52,13 @@ from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_start import pack_start
 from teacherd.daemon.recovery import (
+    OpenDecoder,
     RecordsChangedError,
     build_decoder,
     gather_holdouts,
     rebuild,
     record_skip,
+    recover_deferred,
     reread,
     seek_to_places,
     settings_of_next_task,
@@ -187,7 +192,7 @@ class Assembly:
         base = load_base_holdout(
             config.gate,
             input_shape=head.manifest.architecture.input_shape,
-            num_classes=len(head.manifest.classes),
+            num_classes=len(state.journal.lineage.first_classes),
         )
         configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
         settings = settings_of_next_task(state.journal, configured)
@@ -202,15 +207,49 @@ class Assembly:
         # Before the first poll: where this lineage begins is known to whoever comes after it.
         source.release(places, needed_from={})
         buffer.start_at(places, topic_id=source.topic_id())
-        decoder = build_decoder(config.decoding, head.manifest)
+        lineage = state.journal.lineage
+        has_open_labels = config.classes.unknown == "grow" or lineage.has_grown
+        if has_open_labels and not self._ranks.is_alone:
+            rule = f"the lineage has had new classes; {OPEN_LABELS}"
+            raise ConfigurationError([Problem("classes.unknown", rule)])
+        decoder = self._decoders(state, head, config.decoding)(has_open_labels)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
         core = self._build_core(state, head, device, settings, base)
-        self.learning = self._build_learning(state, core, buffer, head.manifest)
         archive = InterruptibleArchive(source, self._interruption)
-        with closing(build_decoder(settings.decoding, head.manifest)) as planned_decoder:
-            gather_holdouts(core, state.journal.lineage, archive, planned_decoder)
-            self._resume_unfinished(state, archive, planned_decoder)
+        planned_decoders = self._decoders(state, head, settings.decoding)
+        self._make_good_deferred(state, archive, planned_decoders)
+        self.learning = self._build_learning(
+            state,
+            core,
+            buffer,
+            self._decoders(state, head, config.decoding),
+            has_open_labels=has_open_labels,
+        )
+        gather_holdouts(core, lineage, archive, planned_decoders)
+        self._resume_unfinished(state, archive, planned_decoders)
+
+    def _decoders(
+        self, state: StateDirectory, head: LoadedTeacher, config: DecodingConfig
+    ) -> OpenDecoder:
+        shape = head.manifest.architecture.input_shape
+        classes = state.journal.lineage.first_classes
+        return functools.partial(build_decoder, config, shape, classes)
+
+    def _make_good_deferred(
+        self, state: StateDirectory, archive: RecordArchive, open_decoder: OpenDecoder
+    ) -> None:
+        """Read deferred records that are damaged once more; end where they are gone."""
+        if state.missing:
+            restored = recover_deferred(state, archive, open_decoder)
+            if not restored and self._config.on_lost_records == "stop":
+                first = state.missing[0]
+                raise RecordsChangedError(
+                    f"{len(state.missing)} records that task {first.task} and others have "
+                    "deferred are damaged in the state directory and gone from the stream; restore "
+                    "a backup, or set on_lost_records: continue in the source's section to do "
+                    "without them"
+                )
 
     def _build_leader(self, ranks: Ranks) -> Leader:
         return Leader(
@@ -295,7 +334,13 @@ class Assembly:
         return functools.partial(LeadingLearner, leader=self._leader, manifest=manifest)
 
     def _build_learning(
-        self, state: StateDirectory, core: DecidingCore, buffer: TaskBuffer, manifest: Manifest
+        self,
+        state: StateDirectory,
+        core: DecidingCore,
+        buffer: TaskBuffer,
+        open_decoder: OpenDecoder,
+        *,
+        has_open_labels: bool,
     ) -> Learning:
         config = self._config
         opening = state.journal.lineage.opening
@@ -309,7 +354,9 @@ class Assembly:
             checkpoints=state.checkpoints,
             versions=state.versions,
             quarantining=Quarantining(state.quarantine, self.intake.requests.ask),
-            retrying=self._build_retrying(state, manifest),
+            deferring=self._build_deferring(state, open_decoder),
+            has_open_labels=has_open_labels,
+            retrying=self._build_retrying(state, open_decoder),
             commands=self.commands,
             buffer=buffer,
             load=self._load,
@@ -321,14 +368,23 @@ class Assembly:
             on_turn=self._leader.tick if self._leader else lambda: None,
         )
 
-    def _build_retrying(self, state: StateDirectory, manifest: Manifest) -> Retrying:
+    def _build_deferring(self, state: StateDirectory, open_decoder: OpenDecoder) -> Deferring:
+        deferral = Deferral(
+            state.deferred,
+            lineage=state.journal.lineage,
+            build_decoder=lambda: open_decoder(True),  # noqa: FBT003 (what is deferred has such)
+            now=self._now,
+        )
+        return Deferring(deferral, state.deferred, self.intake.letters.ask)
+
+    def _build_retrying(self, state: StateDirectory, open_decoder: OpenDecoder) -> Retrying:
         lineage = state.journal.lineage
         retrying = Retrying(
             Path(self._config.process.state_directory) / RETRIES,
             lineage,
             requests=self.intake.requests,
             quarantine=state.quarantine,
-            rebuild=functools.partial(rebuild, self._config.decoding, manifest),
+            rebuild=functools.partial(rebuild, open_decoder, state.deferred),
         )
         if lineage.due_retry is not None:
             retrying.add(lineage.due_retry, lineage)
@@ -366,9 +422,9 @@ class Assembly:
             base_accuracy=measurement.base,
             quality=QualityObservation(
                 self._metrics,
-                classes=head.manifest.classes,
                 num_classes=self._config.evaluation.worst_classes,
             ),
+            classes=ClassesObservation(self._metrics, state.deferred),
             now=self._now,
         )
         lineage = state.journal.lineage
@@ -393,13 +449,13 @@ class Assembly:
             self._leader.tick()
 
     def _resume_unfinished(
-        self, state: StateDirectory, archive: RecordArchive, decoder: Decoder
+        self, state: StateDirectory, archive: RecordArchive, open_decoder: OpenDecoder
     ) -> None:
         plan = state.journal.lineage.unfinished
         if plan is None:
             return
         try:
-            task = reread(plan, archive, decoder, state.quarantine)
+            task = reread(plan, archive, open_decoder, state.quarantine, state.deferred)
         except RecordsChangedError as error:
             if self._config.on_lost_records == "stop":
                 raise

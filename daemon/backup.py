@@ -23,20 +23,21 @@ from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.stream_log_copy import copy_stream_log
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.checkpoint import CheckpointStore
+from teacherd.daemon.deferred_store import DeferredStore, file_name, tasks_needed
 from teacherd.daemon.durable import TEMPORARY_PREFIX, is_abandoned, write_folder
 from teacherd.daemon.errors import StateError, UnavailableError, UsageError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_log import Pin, read_prefix
 from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.publication import PublicationConfig, VersionStore
-from teacherd.daemon.state_directory import CHECKPOINTS, LINEAGE_LOG, MARKER, PUBLIC
+from teacherd.daemon.state_directory import CHECKPOINTS, DEFERRED, LINEAGE_LOG, MARKER, PUBLIC
 from teacherd.daemon.state_format import require_known_format
 from teacherd.models.artifact import version_folder
 
 STATE = "state"
 STREAM_LOG = "stream.db"
 _ATTEMPTS = 5
-_NOT_COPIED = {"lock", LINEAGE_LOG, CHECKPOINTS, PUBLIC, MARKER}
+_NOT_COPIED = {"lock", LINEAGE_LOG, CHECKPOINTS, DEFERRED, PUBLIC, MARKER}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,8 +187,19 @@ class _Copy:
         # First what relies, then what it relies on: the log only grows, versions only come later.
         pin = self._copy_checkpoint()
         lineage = self._copy_log(pin)
+        self._copy_deferred(lineage)
         self._copy_versions(lineage)
         return lineage
+
+    def _copy_deferred(self, lineage: Lineage) -> None:
+        """Copy the records that the lineage, as the copy has it, has deferred."""
+        target = self._target / DEFERRED
+        for task in sorted(tasks_needed(lineage)):
+            target.mkdir(exist_ok=True)
+            _copy(self._source / DEFERRED / file_name(task), target / file_name(task))
+        missing = DeferredStore(target).open(lineage)
+        if missing:
+            raise StateError(self._source / DEFERRED, f"lacks {len(missing)} deferred records")
 
     def _copy_checkpoint(self) -> Pin | None:
         """Copy the newest checkpoint that is readable; return the log it belongs to."""

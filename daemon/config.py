@@ -13,6 +13,7 @@ from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.task_buffer import TaskBufferConfig
 from teacherd.daemon.checkpoint import CheckpointConfig
+from teacherd.daemon.classes_config import ClassesConfig
 from teacherd.daemon.config_parsing import overlay_assignments, overlay_environment, parse
 from teacherd.daemon.drift_config import DriftConfig
 from teacherd.daemon.endpoints import EndpointsConfig
@@ -103,6 +104,8 @@ class DecidingConfig:
     """Off where a log does not say: lineages of 0.1.0 had no detectors."""
     set_aside: SetAsideConfig | None = None
     """Without bound where a log does not say: it may have retries of any task."""
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
+    """Those of version 0 for ever where a log does not say."""
 
     def to_entry(self) -> dict[str, Any]:
         """Return them as the log's JSON gives them back."""
@@ -142,6 +145,7 @@ class Config:
     intake: IntakeConfig = field(default_factory=IntakeConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     tasks: TaskBufferConfig = field(default_factory=TaskBufferConfig)
+    classes: ClassesConfig = field(default_factory=ClassesConfig)
     learning: LearnerConfig = field(default_factory=LearnerConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -169,6 +173,7 @@ class Config:
             gate=self.gate,
             drift=self.drift,
             set_aside=self.set_aside,
+            classes=self.classes,
         )
 
 

@@ -22,11 +22,20 @@ from teacherd.daemon.deliberation import Deliberation, Ruling
 from teacherd.daemon.drift_reader import DriftReader
 from teacherd.daemon.entries import Arrivals, ClosedRange, Outcome, Plan, Rollback
 from teacherd.daemon.gate import Evidence
-from teacherd.daemon.holdout_split import Instances, build_holdout, hold_out, split
+from teacherd.daemon.holdout_split import (
+    Instances,
+    at_names,
+    build_holdout,
+    hold_out,
+    places_in,
+    split,
+)
 from teacherd.daemon.holdouts import Holdouts
+from teacherd.daemon.learner_building import Head, LearnerBuilding
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.paired_test import Answers, PairedCounts
+from teacherd.daemon.standing import HeldOut, where_held_out
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
 from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.learner import Learner
@@ -79,19 +88,21 @@ class DecidingCore:
         self._measurement = measurement
         self._lineage = lineage
         self._load_version = load_version
-        self._build_learner = build_learner
         self._on_progress = on_progress
-        self._head_sigma = head.manifest.design.sigma
+        self._building = LearnerBuilding(
+            head.manifest, device=device, build_learner=build_learner, on_batch=on_progress
+        )
         self._networks: dict[int, nn.Module] = {}
         self._running: _InProgress | None = None
         self._base = base
         self.holdouts = Holdouts(
             network_of=self._network_of,
+            classes_of=lambda version: lineage.versions[version].classes,
             preprocessing=head.manifest.design.preprocessing,
             device=device,
             on_progress=on_progress,
         )
-        self._take_settings(settings, head.network)
+        self._take_settings(settings, Head.of(head.network, head.manifest))
 
     @property
     def settings(self) -> DecidingConfig:
@@ -110,7 +121,9 @@ class DecidingCore:
 
     def configure(self, settings: DecidingConfig) -> None:
         """Take other settings over, between two tasks."""
-        self._take_settings(settings, self._learner.teacher)
+        learner = self._learner
+        head = Head(learner.teacher, self._lineage.classes, learner.increments, learner.sigma)
+        self._take_settings(settings, head)
 
     def name_base(self, settings: DecidingConfig) -> DecidingConfig:
         """Return settings that say which base holdout they mean."""
@@ -127,34 +140,44 @@ class DecidingCore:
         wanted = standing.holdouts_for(task, num_tasks=self._settings.gate.holdout_tasks)
         return tuple(each for each in wanted if each in known)
 
-    def take_holdout(
-        self, number: int, ranges: Sequence[ClosedRange], task: BufferedTask
-    ) -> Instances:
-        """Take in what a task's planned ranges hold out; return what is to be learned."""
+    def take_holdout(self, number: int, where: HeldOut, task: BufferedTask) -> Instances:
+        """Take in what a task's plan holds out; return what is to be learned."""
         gate = self._settings.gate
-        learned, held_out = split(task, ranges)
-        self.holdouts.put(
-            build_holdout(
-                number,
-                held_out,
-                most=gate.holdout_instances,
-                most_bytes=gate.holdout_bytes // gate.holdout_tasks,
-            )
+        learned, held_out = split(task, where, self._lineage.first_classes)
+        holdout = build_holdout(
+            number,
+            held_out,
+            most=gate.holdout_instances,
+            most_bytes=gate.holdout_bytes // gate.holdout_tasks,
         )
+        has_first_only = holdout.classes == self._lineage.first_classes
+        self.holdouts.put(replace(holdout, classes=()) if has_first_only else holdout)
         return learned
 
     def begin(self, plan: Plan, task: BufferedTask) -> None:
         """Start a planned task that has instances to be learned."""
-        learned = self.take_holdout(plan.task, plan.ranges, task)
+        learned = self.take_holdout(plan.task, where_held_out(plan), task)
         schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
+        head = self._lineage.versions[plan.head].classes
+        labels = learned.labels_for(head + plan.new_classes)
+        assert (labels >= 0).all(), "the plan defers what the head does not know"
         self._learner.begin(
-            Task(number=plan.task, inputs=learned.inputs, labels=learned.labels), schedule
+            Task(
+                number=plan.task,
+                inputs=learned.inputs,
+                labels=labels,
+                num_new_classes=len(plan.new_classes),
+            ),
+            schedule,
         )
-        self.drift.read(plan.task, learned, self._learner.before)
+        # New classes are no drift: nobody could know them.
+        known = learned.of_classes(head)
+        correct = self._learner.before.correct[labels < len(head)]
+        self.drift.read(plan.task, known, correct)
         self._running = _InProgress(
             plan=plan,
             newest_event_ms=int(learned.event_times_ms.max()),
-            arrivals=self._arrivals(plan, learned),
+            arrivals=self._arrivals(plan, known, correct),
         )
 
     def failed_probation(self) -> Outcome | None:
@@ -212,7 +235,10 @@ class DecidingCore:
             outcome=replace(outcome, figures=figures),
             report=report,
             student_accuracy=student_accuracy,
-            evaluations={**self.holdouts.evaluate(candidate), **measured},
+            evaluations={
+                **self.holdouts.evaluate(candidate, self._candidate_classes),
+                **measured,
+            },
         )
 
     def follow(self, outcome: Outcome) -> None:
@@ -221,7 +247,13 @@ class DecidingCore:
 
     def write_candidate(self, folder: Path, provenance: Provenance) -> Manifest:
         """Write the candidate as a version's folder."""
-        design = replace(self._template.design, sigma=self._learner.sigma)
+        increments = self._learner.increments
+        design = replace(
+            self._template.design,
+            classes=self._candidate_classes,
+            increments=increments if len(increments) > 1 else None,
+            sigma=self._learner.sigma,
+        )
         return write_artifact(folder, self._learner.candidate, design, provenance)
 
     def close(self, outcome: Outcome) -> None:
@@ -230,7 +262,7 @@ class DecidingCore:
         if running is not None and outcome.result == "accepted":
             self._networks[running.plan.head] = self._learner.teacher
             self._learner.accept()
-            self._head_sigma = self._learner.sigma
+            self._building.accepted(self._lineage.classes)
             self.holdouts.remember(outcome.version or 0, running.answers)
         elif running is not None:
             self._learner.discard()
@@ -252,19 +284,24 @@ class DecidingCore:
 
     def measure(self, version: int) -> Mapping[str, Evaluation]:
         """Return how a version does, by evaluation set, and on `holdouts`; between two steps."""
-        measured = self._measurement.measure(self._network_of(version), on_batch=self._on_progress)
-        return {**self.holdouts.evaluate(self._network_of(version)), **measured}
+        network, classes = self._network_of(version), self._lineage.versions[version].classes
+        measured = self._measurement.measure(network, on_batch=self._on_progress)
+        return {**self.holdouts.evaluate(network, classes), **measured}
 
-    def judge(self, inputs: Array, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which instances the head gets right, between two tasks."""
-        return evaluate(
-            self._learner.teacher,
-            inputs,
-            labels,
-            preprocessing=self._template.design.preprocessing,
-            device=self._device,
-            on_batch=self._on_progress,
-        ).correct
+    def judge(
+        self, inputs: Array, labels: npt.NDArray[np.int64], names: Sequence[str]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which instances of the head's classes it gets right, between two tasks.
+
+        Args:
+            inputs: As a task has them.
+            labels: As a task has them: below 0 they stand for names.
+            names: By which they stand.
+        """
+        first, classes = self._lineage.first_classes, self._lineage.classes
+        labels = places_in(classes, at_names(labels, len(first)), (*first, *names))
+        known = labels >= 0
+        return self._answers(self._learner.teacher, inputs[known], labels[known])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state inside a task; resume by `begin` and `load_state_dict`."""
@@ -283,6 +320,11 @@ class DecidingCore:
     def _current(self) -> _InProgress:
         assert self._running is not None, "no task is in progress"
         return self._running
+
+    @property
+    def _candidate_classes(self) -> tuple[str, ...]:
+        plan = self._current.plan
+        return self._lineage.versions[plan.head].classes + plan.new_classes
 
     def _ungated(self, report: TaskReport) -> Outcome:
         return Outcome(
@@ -319,13 +361,15 @@ class DecidingCore:
         running, lineage = self._current, self._lineage
         task = running.plan.task
         tasks = self.holdouts.tasks_in_use(lineage, task)
+        classes = self._candidate_classes
         answers: dict[float, dict[int, Answers]] = {}
 
         def evidence_at(point: float) -> Evidence:
-            answers[point] = self.holdouts.answer(self._learner.candidate_at(point), tasks)
-            return self.holdouts.evidence(lineage, task, answers[point])
+            network = self._learner.candidate_at(point)
+            answers[point] = self.holdouts.answer(network, classes, tasks)
+            return self.holdouts.evidence(lineage, task, answers[point], classes)
 
-        gate = Deliberation(self._settings.gate, self._template.classes)
+        gate = Deliberation(self._settings.gate, classes)
         ruling = gate.rule(
             lineage.standing,
             task=task,
@@ -337,26 +381,44 @@ class DecidingCore:
         running.answers = answers[ruling.point]
         return ruling
 
-    def _arrivals(self, plan: Plan, learned: Instances) -> Arrivals:
-        """Measure on what nobody has learned yet: the head, and who is on probation."""
-        num = len(learned.labels)
-        arrivals = Arrivals(num=num, wrong=int((~self._learner.before.correct).sum()))
+    def _arrivals(self, plan: Plan, known: Instances, correct: Answers) -> Arrivals:
+        """Measure on what nobody has learned yet: the head, and who is on probation.
+
+        Args:
+            plan: Of the task.
+            known: Its instances of the head's classes.
+            correct: Which of them the head gets right.
+        """
+        arrivals = Arrivals(num=len(correct), wrong=int((~correct).sum()))
         probation = self._lineage.standing.probation
         if probation is None or plan.task != self._lineage.num_tasks:
             return arrivals
+        versions = (probation.version, probation.predecessor)
+        for version in versions:
+            known = known.of_classes(self._lineage.versions[version].classes)
         watched, before = (
-            evaluate(
+            self._answers(
                 self._network_of(version),
-                learned.inputs,
-                learned.labels,
-                preprocessing=self._template.design.preprocessing,
-                device=self._device,
-                on_batch=self._on_progress,
-            ).correct
-            for version in (probation.version, probation.predecessor)
+                known.inputs,
+                known.labels_for(self._lineage.versions[version].classes),
+            )
+            for version in versions
         )
         counts = PairedCounts.of(watched, before)
         return replace(arrivals, watched=probation.version, won=counts.won, lost=counts.lost)
+
+    def _answers(self, network: nn.Module, inputs: Array, labels: npt.NDArray[np.int64]) -> Answers:
+        """Return which instances a network gets right."""
+        if not len(labels):
+            return np.zeros(0, dtype=np.bool_)
+        return evaluate(
+            network,
+            inputs,
+            labels,
+            preprocessing=self._template.design.preprocessing,
+            device=self._device,
+            on_batch=self._on_progress,
+        ).correct
 
     def _network_of(self, version: int) -> nn.Module:
         if version == self._lineage.head:
@@ -368,8 +430,7 @@ class DecidingCore:
     def _move_head(self, version: int) -> None:
         """Start from another version than the one just learned."""
         head = self._load_version(version)
-        self._head_sigma = head.manifest.design.sigma
-        self._take_settings(self._settings, head.network)
+        self._take_settings(self._settings, Head.of(head.network, head.manifest))
 
     def _forget(self) -> None:
         """Let go of networks and answers that nothing will be compared with."""
@@ -383,7 +444,7 @@ class DecidingCore:
         }
         self.holdouts.keep(standing.holdouts, {*compared, self._lineage.head})
 
-    def _take_settings(self, settings: DecidingConfig, teacher: nn.Module) -> None:
+    def _take_settings(self, settings: DecidingConfig, head: Head) -> None:
         self._settings = settings
         is_named = self._base is not None and self._base.sha256 == settings.base_holdout_sha256
         self.holdouts.put_base(self._base.holdout if self._base and is_named else None)
@@ -393,11 +454,4 @@ class DecidingCore:
             embedder=self._measurement.embedder,
             on_progress=self._on_progress,
         )
-        self._learner = self._build_learner(
-            settings.learning,
-            teacher=teacher,
-            preprocessing=self._template.design.preprocessing,
-            sigma=self._head_sigma,
-            device=self._device,
-            on_batch=self._on_progress,
-        )
+        self._learner = self._building.build(settings.learning, head)

@@ -96,6 +96,8 @@ class Deliberation:
             return replace(ruling, head_returns=is_last_straw and not is_head_current)
         evidence = at(ruling.point).without(ruling.retired, base=ruling.is_base_retired)
         is_better = self._gate.is_surely_better(evidence, "best")
+        # The best so far must know what is known: else new classes would never be compared with it.
+        is_better |= ruling.verdict.result == "passed" and evidence.has_new_classes
         return replace(ruling, is_best=is_better or ruling.drift == "confirmed")
 
     def _best_point(self, at: Callable[[float], Evidence], pool_from: int) -> Ruling:

@@ -12,8 +12,8 @@ from teacherd.daemon.drift_watch import DriftReading, DriftWatch, is_concept_dri
 from teacherd.daemon.entries import Observed, Outcome
 from teacherd.daemon.holdout_split import Instances
 from teacherd.daemon.input_sketch import Sketch, sketch
+from teacherd.daemon.paired_test import Answers
 from teacherd.models.embedding import Embedder
-from teacherd.models.evaluation import Evaluation
 
 _ALARM_TASKS = 5
 """An alarm is just now for so many tasks."""
@@ -44,17 +44,17 @@ class DriftReader:
         self.reading = DriftReading()
         """Of the task in progress."""
 
-    def read(self, task: int, instances: Instances, before: Evaluation) -> None:
+    def read(self, task: int, instances: Instances, correct: Answers) -> None:
         """Take in a task that is to be learned; one that was observed before shows nothing more.
 
         Args:
             task: Its number.
-            instances: To be learned.
-            before: How the head does on them.
+            instances: To be learned, of classes that the head knows.
+            correct: Which of them it gets right.
         """
         history = self._history
         self.reading = DriftReading()
-        if not self._config.is_on or task <= history.last_task:
+        if not self._config.is_on or task <= history.last_task or not len(correct):
             return
         seen = Sketch((), 0.0)
         if self._config.watch_inputs:
@@ -62,7 +62,7 @@ class DriftReader:
             seen = sketch(embeddings_NE, scale=history.scale)
         observed = Observed(
             num_instances=len(instances.labels),
-            errors=pack_errors(before.correct),
+            errors=pack_errors(correct),
             classes=tuple(np.bincount(instances.labels).tolist()),
             sketch=seen.values,
             scale=seen.scale,

@@ -53,9 +53,24 @@ class ClosedRange:
     """Offsets that were no instance and are in the dead letters."""
     held_out: tuple[int, ...] = ()
     """Offsets of instances that are never trained on: the gate measures with them."""
+    deferred: tuple[int, ...] = ()
+    """Offsets of instances whose label is no class yet: kept until a later plan has them."""
     topic_id: str | None = None
     """What tells the topic from one that is made under its name later; 0.1.0 wrote none, nor do
     sources that have none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deferred:
+    """Records of one partition that the plan of an earlier task has deferred."""
+
+    task: int
+    """The one whose plan it was; the plan's own, for what it drops at once."""
+    topic: str
+    partition: int
+    offsets: tuple[int, ...]
+    held_out: tuple[int, ...] = ()
+    """Those of them that are never trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +86,21 @@ class Plan:
     epochs: int
     learning_rate: float
     num_instances: int
-    """Instances that are learned; those held out come on top."""
+    """Instances that are learned, those taken in among them; those held out come on top."""
     ranges: tuple[ClosedRange, ...]
     holdouts: tuple[int, ...] = ()
     """Earlier tasks whose holdouts the gate measures with, besides this task's own."""
+    has_open_labels: bool = False
+    """Whether its labels were sorted when it was planned: else what is none of version 0's classes
+    was rejected when it was decoded."""
+    new_classes: tuple[str, ...] = ()
+    """What the head's classes grow by, in this order, if the task is accepted."""
+    named: tuple[str, ...] = ()
+    """Classes beyond version 0's that it learns, new ones first; another head may lack them."""
+    taken: tuple[Deferred, ...] = ()
+    """What is learned besides: deferred before, and now of a class."""
+    dropped: tuple[Deferred, ...] = ()
+    """What waits no longer, for want of room or time, and is in the dead letters."""
     kind: Literal["plan"] = "plan"
 
 
@@ -87,7 +113,7 @@ class Check:
     """One comparison of a candidate with a version, on the same instances (docs/gate.md)."""
 
     holdout: str
-    """newest, earlier, base, or `class` and its name."""
+    """newest, earlier, base, new (classes that only the candidate knows), or `class` and a name."""
     against: Literal["current", "best"]
     num: int
     """Instances."""
@@ -219,6 +245,8 @@ class Retry:
     cause: Literal["nonfinite", "request", "probation"]
     reason: str = ""
     """What the attempt before came to."""
+    new_classes: tuple[str, ...] = ()
+    """What this attempt makes the head's classes grow by: it may be another head."""
     kind: Literal["retry"] = "retry"
 
 

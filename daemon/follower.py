@@ -132,7 +132,9 @@ class Follower:
         intake = Intake(
             config.intake,
             source=source,
-            decoder=build_decoder(config.decoding, manifest),
+            decoder=build_decoder(
+                config.decoding, manifest.architecture.input_shape, manifest.classes
+            ),
             dead_letters=open_dead_letters(config, keep_large=self._keep_large),
             on_lost=config.on_lost_records,
             buffer=self._buffer,

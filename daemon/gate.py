@@ -13,6 +13,9 @@ import numpy.typing as npt
 from teacherd.daemon.entries import Check, GateResult
 from teacherd.daemon.paired_test import Answers, PairedCounts
 
+NEW_CLASSES = "new"
+"""Name of the check on classes that the served version does not know."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateConfig:
@@ -39,6 +42,9 @@ class GateConfig:
     """The same on earlier holdouts and on the base holdout."""
     class_allowance: float = 0.2
     """No class may surely lose more than this."""
+    new_class_accuracy: float = 0.2
+    """Share that a candidate must get right of the classes that the served version does not know:
+    they are compared with nothing, and hide nothing of the others."""
     confidence: float = 0.95
     """Of each bound, one-sided."""
     grid: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
@@ -59,6 +65,7 @@ class GateConfig:
             ("allowance", 0.02),
             ("forgetting", 0.02),
             ("class_allowance", 0.2),
+            ("new_class_accuracy", 0.2),
             ("drift_excess", 0.05),
             ("probation_allowance", 0.02),
         ):
@@ -106,16 +113,33 @@ class Exam:
     task: int
     """Whose holdout it is; 0 for the base holdout."""
     labels: npt.NDArray[np.int64]
+    """Places among the candidate's classes; -1 for one that it does not know."""
     candidate: Answers
     current: Answers
     """Of the served version."""
     best: Answers | None
     """Of the best version so far; None if that is the served one."""
+    known_to_current: npt.NDArray[np.bool_] | None = None
+    """Whether it and the candidate know the class of each instance; None: of all of them."""
+    known_to_best: npt.NDArray[np.bool_] | None = None
 
     def against(self, reference: Literal["current", "best"]) -> PairedCounts:
-        """Compare the candidate with one of the others."""
-        other = self.best if reference == "best" and self.best is not None else self.current
-        return PairedCounts.of(self.candidate, other)
+        """Compare the candidate with one of the others, on the classes that both know."""
+        if reference == "best" and self.best is not None:
+            other, known = self.best, self.known_to_best
+        else:
+            other, known = self.current, self.known_to_current
+        if known is None:
+            return PairedCounts.of(self.candidate, other)
+        return PairedCounts.of(self.candidate[known], other[known])
+
+    @property
+    def new_classes(self) -> PairedCounts:
+        """How the candidate does on classes that the served version cannot know."""
+        if self.known_to_current is None:
+            return PairedCounts()
+        is_new = (self.labels >= 0) & ~self.known_to_current
+        return PairedCounts(int(is_new.sum()), int(self.candidate[is_new].sum()), 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +163,11 @@ class Evidence:
         exams = (*self.stream, self.base) if self.base else self.stream
         return any(exam.best is not None for exam in exams)
 
+    @property
+    def has_new_classes(self) -> bool:
+        """Whether the candidate knows classes that the served version does not."""
+        return any(exam.new_classes.num for exam in self.stream)
+
     def without(self, tasks: Sequence[int], *, base: bool) -> "Evidence":
         """Leave some holdouts out."""
         earlier = tuple(exam for exam in self.earlier if exam.task not in tasks)
@@ -161,7 +190,9 @@ class Verdict:
     def is_better(self) -> bool:
         """Whether it is surely better than the served version on what arrives now."""
         return any(
-            (check.holdout, check.against) == ("newest", "current") and check.lower > 0
+            check.holdout in {"newest", NEW_CLASSES}
+            and check.against == "current"
+            and check.lower > 0
             for check in self.checks
         )
 
@@ -199,11 +230,16 @@ class Gate:
         if evidence.has_best:
             references = ("current", "best")
         checks = [
-            self._check(name, reference, _sum(exams, reference), allowance)
+            self._check(name, reference, counts, allowance)
             for name, (exams, allowance) in parts.items()
             for reference in references
-            if exams
+            if (counts := _sum(exams, reference)).num
         ]
+        new = sum((exam.new_classes for exam in evidence.stream), start=PairedCounts())
+        if new.num:
+            # Nobody did better before: what counts is that they were learned at all.
+            floor = self._config.new_class_accuracy
+            checks.append(self._check(NEW_CLASSES, "current", new, -floor))
         checks += self._failing_classes(evidence)
         return Verdict(result=_result(checks), checks=tuple(checks))
 
@@ -215,7 +251,7 @@ class Gate:
         """Return the newest holdout, filled up with older ones until there are enough."""
         pooled: list[Exam] = []
         for exam in evidence.stream:
-            if sum(len(each.labels) for each in pooled) >= self._config.pool_instances:
+            if _sum(pooled, "current").num >= self._config.pool_instances:
                 break
             if exam is evidence.newest or exam.task >= pool_from:
                 pooled.append(exam)
@@ -258,12 +294,20 @@ class Gate:
         exams = (*evidence.stream, evidence.base) if evidence.base else evidence.stream
         if not exams:
             return []
-        labels = np.concatenate([exam.labels for exam in exams])
+        # A class that only one of the two knows is compared nowhere.
+        labels = np.concatenate(
+            [
+                exam.labels
+                if exam.known_to_current is None
+                else np.where(exam.known_to_current, exam.labels, -1)
+                for exam in exams
+            ]
+        )
         candidate = np.concatenate([exam.candidate for exam in exams])
         current = np.concatenate([exam.current for exam in exams])
         confidence = 1 - (1 - self._config.confidence) / len(self._classes)
         checks = []
-        for label in np.unique(labels[current & ~candidate]).tolist():
+        for label in np.unique(labels[current & ~candidate & (labels >= 0)]).tolist():
             of_class = labels == label
             counts = PairedCounts.of(candidate[of_class], current[of_class])
             check = self._check(

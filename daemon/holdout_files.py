@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from teacherd.daemon.errors import StateError
 from teacherd.daemon.holdout_split import Holdout
 
 _PREFIX = "holdout-"
-_INPUTS, _LABELS = "inputs", "labels"
+_INPUTS, _LABELS, _CLASSES = "inputs", "labels", "classes"
+_HEADER_BYTES = 8
+"""In front of a safetensors file: the length of its header, little-endian."""
 
 
 class HoldoutFiles:
@@ -46,7 +49,10 @@ class HoldoutFiles:
                 os.link(known[2], folder / name)
                 self._written[holdout.task] = (holdout, known[1], final / name)
                 return known[1]
-        data = safetensors.numpy.save({_INPUTS: holdout.inputs, _LABELS: holdout.labels})
+        data = safetensors.numpy.save(
+            {_INPUTS: holdout.inputs, _LABELS: holdout.labels},
+            metadata={_CLASSES: json.dumps(holdout.classes)} if holdout.classes else None,
+        )
         digest = hashlib.sha256(data).hexdigest()
         (folder / name).write_bytes(data)
         self._written[holdout.task] = (holdout, digest, final / name)
@@ -79,6 +85,13 @@ def _read(path: Path, digest: str) -> Holdout:
             raise StateError(path, "does not have the sha256 that it was written with")
         arrays = safetensors.numpy.load(data)
         task = int(path.stem.removeprefix(_PREFIX))
-        return Holdout(task, arrays[_INPUTS], arrays[_LABELS])
-    except (OSError, SafetensorError, KeyError) as error:
+        return Holdout(task, arrays[_INPUTS], arrays[_LABELS], _classes(data))
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise StateError(path, f"is unreadable: {error}") from error
+
+
+def _classes(data: bytes) -> tuple[str, ...]:
+    """Return the names beside the tensors; files without any are of version 0's classes."""
+    length = int.from_bytes(data[:_HEADER_BYTES], "little")
+    header = json.loads(data[_HEADER_BYTES : _HEADER_BYTES + length])
+    return tuple(json.loads(header.get("__metadata__", {}).get(_CLASSES, "[]")))

@@ -25,6 +25,7 @@ from teacherd.consumers.source import (
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.draining import Draining
 from teacherd.daemon.durable import failpoint
+from teacherd.daemon.letter_requests import LetterRequests
 from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.read_requests import ReadRequests
@@ -127,6 +128,8 @@ class Intake:
         self._shown: set[Partition] = set()
         self.requests = ReadRequests()
         """For whoever needs records once more."""
+        self.letters = LetterRequests()
+        """For whoever finds later that a record is not learned."""
         self._releases: queue.SimpleQueue[_Release] = queue.SimpleQueue()
         self._release: _Release | None = None
         self._next_release = 0.0
@@ -180,6 +183,7 @@ class Intake:
     def tick(self) -> None:
         """Move one batch from the source to the buffer."""
         self._forward_releases()
+        self._keep_letters()
         self._read_again()
         self._observe_lag()
         if self._draining.is_at_end:
@@ -217,6 +221,10 @@ class Intake:
         except SourceError as error:
             self._next_rereading = self._now() + _REREADING_INTERVAL_SECONDS
             self._log.warning("rereading_failed", error=str(error))
+
+    def _keep_letters(self) -> None:
+        for letter in self.letters.serve(self._dead_letters):
+            self._metrics.dead_letters.labels(letter.reason).inc()
 
     def _has_lag(self) -> bool:
         """Whether there is something to read: a source that is slow may also give nothing."""

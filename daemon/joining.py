@@ -20,6 +20,7 @@ from teacherd.models.ranks import (
     rank_errors,
 )
 
+OPEN_LABELS = "grow: cannot be had with several ranks yet; take reject, or run one process"
 _TORCHRUN_KILLS_SECONDS = 30.0
 """After it has told its processes to end."""
 
@@ -117,6 +118,8 @@ def _problems(config: Config, environment: Mapping[str, str], *, is_standby: boo
                 "after which torchrun kills; take 25",
             )
         )
+    if config.classes.unknown == "grow":
+        problems.append(Problem("classes.unknown", OPEN_LABELS))
     size, local_size = (
         int(environment.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
     )

@@ -21,6 +21,7 @@ from teacherd.daemon.checkpointing import Checkpointing
 from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
+from teacherd.daemon.deferring import Deferring, ReadyTask
 from teacherd.daemon.draining import Draining
 from teacherd.daemon.entries import Outcome, Plan, Publish, Retry
 from teacherd.daemon.interventions import Interventions
@@ -33,6 +34,7 @@ from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.quick_look import QuickLook
 from teacherd.daemon.recovery import closed_range, record_skip
 from teacherd.daemon.retrying import Retrying
+from teacherd.daemon.standing import where_held_out
 from teacherd.daemon.verdict import verdict_of
 from teacherd.models.artifact import Manifest
 from teacherd.models.non_finite import NonFiniteError
@@ -70,6 +72,8 @@ class Learning:
     Args:
         mode: Whether what passes the gate is served without being asked for.
         quarantining: Where a task goes that cannot be learned.
+        deferring: Sorts labels, where a task may have new ones.
+        has_open_labels: Whether it may.
         retrying: Tasks that a person wants to be tried again.
         commands: What a person asks for, taken between two steps.
         draining: Asked for by one of them.
@@ -90,6 +94,8 @@ class Learning:
         checkpoints: CheckpointStore,
         versions: VersionStore,
         quarantining: Quarantining,
+        deferring: Deferring,
+        has_open_labels: bool,
         retrying: Retrying,
         commands: Commands,
         buffer: TaskBuffer,
@@ -117,6 +123,8 @@ class Learning:
         self._checkpoints = checkpoints
         self._versions = versions
         self._quarantining = quarantining
+        self._deferring = deferring
+        self._has_open_labels = has_open_labels
         self._retrying = retrying
         self._commands = commands
         self._interventions = Interventions(
@@ -185,6 +193,10 @@ class Learning:
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
+        if self._deferring.is_running:
+            # What its labels are was sorted for the head of now.
+            self._begin_ready()
+            return not self._stop.is_set()
         self._commands.obey(self._interventions.handlers)
         if self._quarantining.is_running:
             quarantined = self._quarantining.poll(_CUT_TIMEOUT_SECONDS)
@@ -214,8 +226,16 @@ class Learning:
             # The wait was longer than a reload takes, and what is planned now is "the next task".
             self._take_reconfigurations()
             age_seconds = self._buffer.oldest_age_seconds
-            task = self._buffer.cut(cause)
-            self._begin(self._plan(task), task, age_seconds=age_seconds)
+            self._deferring.begin(
+                self._buffer.cut(cause), self._core.settings, age_seconds=age_seconds
+            )
+            self._begin_ready()
+
+    def _begin_ready(self) -> None:
+        """Plan and begin the task that was cut, once what its plan relies on is durable."""
+        ready = self._deferring.poll(_CUT_TIMEOUT_SECONDS)
+        if ready is not None and not self._stop.is_set():
+            self._begin(self._plan(ready), ready.task, age_seconds=ready.age_seconds)
 
     def _note_skips(self) -> None:
         for lost in self._buffer.take_skips():
@@ -259,10 +279,14 @@ class Learning:
             self._look.reset()
             self._schedule = new.deciding.learning.schedule(self._schedule.seed)
 
-    def _plan(self, task: BufferedTask) -> Plan:
-        lineage = self._journal.lineage
+    def _plan(self, ready: ReadyTask) -> Plan:
+        lineage, task, found = self._journal.lineage, ready.task, ready.sorted
         number = lineage.num_tasks + 1
-        ranges = self._core.hold_out(task, [closed_range(planned) for planned in task.ranges])
+        closed = [
+            replace(closed_range(planned), deferred=found.deferred.get(planned.partition, ()))
+            for planned in task.ranges
+        ]
+        ranges = self._core.hold_out(task, closed)
         plan = Plan(
             task=number,
             cause=task.cause,
@@ -271,9 +295,16 @@ class Learning:
             epochs=self._choose_epochs(task),
             learning_rate=self._schedule.learning_rate
             * self._core.drift.learning_rate_factor(task.cause),
-            num_instances=len(task.labels) - sum(len(closed.held_out) for closed in ranges),
+            num_instances=len(task.labels)
+            - sum(len(each.held_out) + len(each.deferred) for each in ranges)
+            + sum(len(each.offsets) - len(each.held_out) for each in found.taken),
             ranges=tuple(ranges),
             holdouts=self._core.holdouts_for(number),
+            has_open_labels=self._has_open_labels,
+            new_classes=found.new_classes,
+            named=found.named,
+            taken=found.taken,
+            dropped=found.dropped,
         )
         self._journal.record(plan)
         self._observation.task_planned(plan)
@@ -294,7 +325,7 @@ class Learning:
         self._running = _Running(plan, task, started=now)
         self._checkpointing.begin()
         if plan.num_instances == 0:
-            self._core.take_holdout(plan.task, plan.ranges, task)
+            self._core.take_holdout(plan.task, where_held_out(plan), task)
             self._close(Outcome(task=plan.task, result="empty"))
             return
         self._observation.task_begun(plan, age_seconds)
@@ -337,6 +368,7 @@ class Learning:
             learning_rate=running.plan.learning_rate * _RETRY_FACTOR,
             cause="nonfinite",
             reason=reason,
+            new_classes=running.plan.new_classes,
         )
         self._journal.record(retry)
         self._observation.task_retried(retry)
@@ -385,6 +417,7 @@ class Learning:
             self._observation.published(manifest, self._journal.lineage)
         self._versions.prune(self._journal.lineage)
         self._quarantining.mend(self._journal.lineage)
+        self._deferring.mend(self._journal.lineage)
         self._release_decided()
         seconds = self._monotonic() - running.started
         is_learned = outcome.result in ("accepted", "held") and not outcome.is_cut_short

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from teacherd.consumers.record import Partition
+from teacherd.daemon.deferred_offsets import DeferredOffsets
 from teacherd.daemon.drift_history import DriftHistory
 from teacherd.daemon.entries import (
     ClosedRange,
@@ -44,6 +45,8 @@ class VersionRecord:
     """None where the log is too old to say."""
     newest_event_ms: int = 0
     """Event time of the newest instance of its task, or of those before if that was a later one."""
+    classes: tuple[str, ...] = ()
+    """Names of its logits, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Lineage:
     drift: what the detectors go by.
     matrix: how versions do on what earlier tasks held out.
     topic_ids: of which topic each place is, where the source tells topics of one name apart.
+    deferred: records whose label is no class yet.
+    has_grown: whether any plan has brought a class, or deferred a record.
     """
 
     def __init__(self) -> None:
@@ -94,6 +99,8 @@ class Lineage:
         self.standing = Standing()
         self.drift = DriftHistory()
         self.matrix = TaskMatrix()
+        self.deferred = DeferredOffsets()
+        self.has_grown = False
 
     @property
     def id(self) -> str:
@@ -101,6 +108,16 @@ class Lineage:
         if self.opening is None:
             raise LineageError("the lineage is not open")
         return self.opening.lineage
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the next task starts with: the head's."""
+        return self.versions[self.head].classes
+
+    @property
+    def first_classes(self) -> tuple[str, ...]:
+        """Version 0's, the only ones that an index names: later ones may change their place."""
+        return self.versions[0].classes
 
     @property
     def next_version(self) -> int:
@@ -124,7 +141,9 @@ class Lineage:
         match entry:
             case Open():
                 self.opening = entry
-                self.versions[0] = VersionRecord(0, entry.sha256, None, None, entry.manifest_sha256)
+                self.versions[0] = VersionRecord(
+                    0, entry.sha256, None, None, entry.manifest_sha256, classes=entry.classes
+                )
             case Config():
                 self.standing.configure(self.settings, entry)
                 self.settings = entry
@@ -159,8 +178,13 @@ class Lineage:
             self._require_contiguous(closed)
         unknown = set(plan.holdouts) - set(self.standing.holdouts)
         self._require(not unknown, f"plan {plan.task} names the holdouts {sorted(unknown)}")
+        self._require_new(plan)
+        contradiction = self.deferred.contradiction(plan)
+        self._require(contradiction is None, contradiction or "")
         for closed in plan.ranges:
             self._move(closed)
+        self.deferred.apply(plan)
+        self.has_grown |= bool(plan.new_classes) or any(each.deferred for each in plan.ranges)
         self.unfinished, self.attempt = plan, 1
         self.due_retry = None
         self.num_tasks = plan.task
@@ -181,6 +205,7 @@ class Lineage:
                 plan.task,
                 outcome.manifest_sha256,
                 self._newest_event_ms(outcome),
+                self.classes + plan.new_classes if plan.new_classes else self.classes,
             )
             self.head = outcome.version
             self.unpublished = outcome.version if outcome.should_publish else None
@@ -233,6 +258,7 @@ class Lineage:
             None,
             rollback.manifest_sha256,
             self.versions[rollback.to].newest_event_ms,
+            self.versions[rollback.to].classes,
         )
         self.head = self.current = rollback.version
         self.unpublished = self.due_rollback = None
@@ -254,10 +280,17 @@ class Lineage:
         self._require(retry.head == self.head, f"{name} starts from {retry.head}, no head")
         is_due = self.due_retry == retry.task
         self._require(is_due or retry.cause != "probation", f"{name}, which is not due")
+        self._require_new(retry)
         if retry.cause != "nonfinite":
             self.outcomes[self.set_aside.pop(retry.task).result] -= 1
         self.due_retry = None if is_due else self.due_retry
-        self.unfinished = replace(plan, head=retry.head, learning_rate=retry.learning_rate)
+        self.unfinished = replace(
+            plan,
+            head=retry.head,
+            learning_rate=retry.learning_rate,
+            new_classes=retry.new_classes,
+        )
+        self.has_grown |= bool(retry.new_classes)
         self.attempt = retry.attempt
 
     def _apply_skip(self, skip: Skip) -> None:
@@ -282,6 +315,11 @@ class Lineage:
             f"range of {partition} starts at {closed.start}, its place is {place}",
         )
         self._require(closed.start <= closed.end, f"range of {partition} ends before it starts")
+
+    def _require_new(self, entry: Plan | Retry) -> None:
+        new = entry.new_classes
+        is_new = len(set(new)) == len(new) and not set(new) & set(self.classes)
+        self._require(is_new, f"{entry.kind} of task {entry.task} brings the classes {new} again")
 
     def _require(self, holds: bool, otherwise: str) -> None:  # noqa: FBT001 (reads as a sentence)
         if not holds:

@@ -39,6 +39,7 @@ class Metrics:
         self._declare_tasks()
         self._declare_learning()
         self._declare_quality()
+        self._declare_classes()
         self._declare_drift()
         self._declare_publishing()
         self._begin_at_zero()
@@ -217,6 +218,31 @@ class Metrics:
         self.outer = gauge(
             "outer_ratio", "Share of the last task that the teacher got wrong before learning it."
         )
+
+    def _declare_classes(self) -> None:
+        gauge = self._gauge
+        self.teacher_classes = gauge(
+            "teacher_classes",
+            "Classes of the served teacher: version 0's, and later ones.",
+            ["group"],
+        )
+        self.class_group_accuracy = gauge(
+            "class_group_accuracy_ratio",
+            "Mean accuracy of the teacher over version 0's classes, and over later ones.",
+            ["split", "group"],
+        )
+        self.classes_added = self._counter(
+            "classes_added_total", "Classes that accepted tasks have brought."
+        )
+        self.records_deferred = self._counter(
+            "records_deferred_total",
+            "Records that plans have deferred: their label is no class yet.",
+        )
+        self.deferred_records = gauge(
+            "deferred_records", "Records that wait for their label to become a class."
+        )
+        self.deferred_bytes = gauge("deferred_bytes", "What they take on the disk.")
+        self.deferred_labels = gauge("deferred_labels", "Different labels that they have.")
 
     def _declare_drift(self) -> None:
         gauge, detector = self._gauge, ["detector"]

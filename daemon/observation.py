@@ -9,6 +9,7 @@ import torch
 
 from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.checkpoint import Checkpoint
+from teacherd.daemon.classes_observation import ClassesObservation
 from teacherd.daemon.drift_observation import DriftObservation
 from teacherd.daemon.entries import Outcome, Plan, Retry, Rollback
 from teacherd.daemon.errors import StateError
@@ -38,6 +39,7 @@ class Observation:
         board: StatusBoard,
         base_accuracy: Mapping[str, float],
         quality: QualityObservation,
+        classes: ClassesObservation,
         now: Callable[[], float],
     ) -> None:
         self._metrics = metrics
@@ -47,6 +49,7 @@ class Observation:
         self._served: Manifest | None = None
         self._drift = DriftObservation(metrics)
         self._quality = quality
+        self._classes = classes
         self._learning: dict[str, Any] = {}
         self._newest: tuple[int, Mapping[str, Evaluation]] | None = None
         """The last accepted version, and how it did."""
@@ -82,6 +85,7 @@ class Observation:
             records=num_records,
             instances=plan.num_instances,
         )
+        self._classes.task_planned(plan)
 
     def step_made(self, seconds: float, done: int, total: int) -> None:
         """An optimizer step has been made."""
@@ -141,7 +145,8 @@ class Observation:
         """What is served has been measured; the status shows it with the next `standing`."""
         metrics = self._metrics
         accuracy = {name: evaluations[name].accuracy for name in self._base_accuracy}
-        self._learning |= self._quality.measured(evaluations)
+        assert self._served is not None, "it was published before it was measured"
+        self._learning |= self._quality.measured(evaluations, self._served.design)
         for name, value in accuracy.items():
             promotion = value - self._base_accuracy[name]
             metrics.accuracy.labels(name, "teacher").set(value)
@@ -159,6 +164,7 @@ class Observation:
         self._judged(outcome, lineage)
         self._metrics.task_duration.observe(seconds)
         self._drift.task_closed(outcome)
+        self._classes.task_closed(plan, outcome)
         self._metrics.task_progress.set(0)
         verdict = {
             "task": plan.task,
@@ -228,6 +234,7 @@ class Observation:
                 "places": {f"{t}/{number}": at for (t, number), at in lineage.places.items()},
             },
             "learning": dict(self._learning),
+            "classes": self._classes.status(lineage),
             "drift": self._drift.status(lineage.drift),
             "task": {"number": None, "steps_done": 0, "steps": 0, "oldest_timestamp_ms": None},
         }

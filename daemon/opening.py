@@ -146,10 +146,12 @@ def require_classes(config: ModelConfig, manifest: Manifest) -> None:
     Raises:
         ConfigurationError: They differ.
     """
-    if config.classes is None or tuple(config.classes) == tuple(manifest.classes):
+    # Those that came later are not configured.
+    found = manifest.classes[: manifest.increments[0]] if manifest.increments else manifest.classes
+    if config.classes is None or tuple(config.classes) == found:
         return
-    missing = [name for name in config.classes if name not in manifest.classes]
-    extra = [name for name in manifest.classes if name not in config.classes]
+    missing = [name for name in config.classes if name not in found]
+    extra = [name for name in found if name not in config.classes]
     difference = (
         f"the base model lacks {missing} and has {extra} besides"
         if missing or extra
@@ -160,7 +162,7 @@ def require_classes(config: ModelConfig, manifest: Manifest) -> None:
             Problem(
                 "model.classes",
                 f"{len(config.classes)} classes are not the base model's "
-                f"{len(manifest.classes)}: {difference}; "
+                f"{len(found)}: {difference}; "
                 "set model.classes to null or to the classes of the base model",
             )
         ]

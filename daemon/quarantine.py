@@ -4,18 +4,15 @@ A folder for each task, `000003/`, appears at once before the outcome that says 
 a later attempt is accepted, or the task is forgotten.
 """
 
-import base64
 import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
-from teacherd.consumers.headers import readable_headers
-from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.task_rebuilding import RangeMismatchError
 from teacherd.daemon.durable import (
@@ -27,6 +24,7 @@ from teacherd.daemon.durable import (
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.record_lines import read_record, write_line
 
 T = TypeVar("T")
 
@@ -55,7 +53,7 @@ class Quarantine:
             with (draft / RECORDS).open("w", encoding="utf-8") as file:
                 count = 0
                 for batch in batches:
-                    file.writelines(_line(batch, place) for place in range(len(batch)))
+                    file.writelines(write_line(batch, place) for place in range(len(batch)))
                     count += len(batch)
             facts = {"task": plan.task, "reason": reason, "records": count, "plan": asdict(plan)}
             (draft / TASK).write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -115,7 +113,7 @@ class Quarantine:
             contextlib.suppress(ValueError, KeyError, TypeError),
         ):
             for line in file:
-                yield _batch(json.loads(line))
+                yield read_record(json.loads(line))
 
     def _folder(self, task: int) -> Path:
         return self._directory / f"{task:06d}"
@@ -124,39 +122,3 @@ class Quarantine:
 def quarantined(lineage: Lineage) -> list[int]:
     """Return the tasks that are in quarantine now."""
     return [task for task, aside in lineage.set_aside.items() if aside.result == "quarantined"]
-
-
-def _line(batch: RecordBatch, place: int) -> str:
-    """Word one record as JSON: bytes in base64, headers readable beside their very bytes."""
-    topic, partition = batch.partition
-    key, packed = batch.keys[place], batch.headers[place]
-    fields = {
-        "topic": topic,
-        "partition": partition,
-        "offset": batch.offsets[place],
-        "timestamp_ms": batch.timestamps_ms[place],
-        "headers": [
-            [name, value.decode(errors="replace")] for name, value in readable_headers(packed)
-        ],
-        "key": None if key is None else _text(key),
-        "packed_headers": _text(packed),
-        "value": _text(batch.values[place]),
-    }
-    return json.dumps(fields, separators=(",", ":")) + "\n"
-
-
-def _batch(fields: dict[str, Any]) -> RecordBatch:
-    """Return the record that `_line` worded."""
-    key = fields["key"]
-    return RecordBatch(
-        Partition(fields["topic"], fields["partition"]),
-        [fields["offset"]],
-        [None if key is None else base64.b64decode(key)],
-        [base64.b64decode(fields["packed_headers"])],
-        [base64.b64decode(fields["value"])],
-        [fields["timestamp_ms"]],
-    )
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -32,10 +32,10 @@ class QuickLook:
         """Look at what has come since the last look; tell whether the task should be cut."""
         if not self._core.settings.drift.cut_early:
             return False
-        inputs, labels = self._buffer.peek(self._num_seen)
+        inputs, labels, names = self._buffer.peek(self._num_seen)
         if len(labels):
             self._num_seen += len(labels)
-            errors = (~self._core.judge(inputs, labels)).astype(np.float64)
+            errors = (~self._core.judge(inputs, labels, names)).astype(np.float64)
             self._unread = np.concatenate([self._unread, errors])
             self._read()
         return self._has_found and self._buffer.may_be_cut

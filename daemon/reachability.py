@@ -80,4 +80,11 @@ def _is_readable(
             or limit.get(partition, _NOWHERE) < closed.end
         ):
             return False
+    for taken in plan.taken:
+        partition = Partition(taken.topic, taken.partition)
+        if (
+            earliest.get(partition, _NOWHERE) > taken.offsets[0]
+            or limit.get(partition, _NOWHERE) <= taken.offsets[-1]
+        ):
+            return False
     return True

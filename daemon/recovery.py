@@ -1,8 +1,9 @@
 """What a start makes up for: the records of an unfinished plan, the partitions' places."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Literal
 
 import structlog
@@ -17,13 +18,21 @@ from teacherd.consumers.task_buffer import LostRange
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
-from teacherd.daemon.entries import ClosedRange, Plan, Skip
+from teacherd.daemon.deferred_offsets import DeferredIdentity
+from teacherd.daemon.deferred_store import DeferredStore, named_records
+from teacherd.daemon.entries import ClosedRange, Deferred, Plan, Skip
 from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.quarantine import Quarantine
-from teacherd.models.artifact import Manifest
+from teacherd.daemon.standing import HeldOut
+from teacherd.daemon.state_directory import StateDirectory
+from teacherd.daemon.taking_in import DeferredLostError, ReadDeferred, ranges_of, take_in
+
+OpenDecoder = Callable[[bool], Decoder]
+"""Opens a decoder, with open labels or not; whoever asks closes it."""
 
 
 class RecordsChangedError(UnavailableError):
@@ -46,40 +55,59 @@ def settings_of_next_task(journal: Journal, configured: DecidingConfig) -> Decid
     return configured
 
 
-def build_decoder(config: DecodingConfig, manifest: Manifest) -> Decoder:
-    """Build the decoder for a network.
+def build_decoder(
+    config: DecodingConfig,
+    input_shape: tuple[int, ...],
+    classes: Sequence[str],
+    has_open_labels: bool = False,  # noqa: FBT001, FBT002 (what varies once the rest is bound)
+) -> Decoder:
+    """Build the decoder for a lineage.
+
+    Args:
+        config: In force when what it decodes is planned.
+        input_shape: The network's.
+        classes: Version 0's.
+        has_open_labels: As the plan says.
 
     Raises:
         ConfigurationError: The user's own decoder cannot be imported.
     """
-    shape = manifest.architecture.input_shape
     try:
-        return Decoder(config, input_shape=shape, classes=manifest.classes)
+        return Decoder(
+            config, input_shape=input_shape, classes=classes, has_open_labels=has_open_labels
+        )
     except ValueError as error:
         message = str(error).removeprefix("decoder: ")
         raise ConfigurationError([Problem("decoding.decoder", message)]) from error
 
 
 def reread(
-    plan: Plan, archive: RecordArchive, decoder: Decoder, quarantine: Quarantine | None = None
+    plan: Plan,
+    archive: RecordArchive,
+    open_decoder: OpenDecoder,
+    quarantine: Quarantine | None = None,
+    deferred: DeferredStore | None = None,
 ) -> BufferedTask:
     """Read the records of a plan once more and make the same task of them.
 
     Args:
         plan: What was planned.
         archive: The stream.
-        decoder: Set up as it was then.
+        open_decoder: Opens one that is set up as it was then.
         quarantine: May have what the stream has deleted.
+        deferred: Has what the plan takes in; else the stream may.
 
     Raises:
         RecordsChangedError: They are gone, or not what the plan says.
     """
     ranges = [planned_range(closed) for closed in plan.ranges]
     records = archive.read([planned.offsets for planned in ranges])
-    make = functools.partial(_rebuild, ranges, decoder, plan)
     try:
-        return quarantine.make_good(plan.task, records, make) if quarantine else make(records)
-    except RangeMismatchError as error:
+        with closing(open_decoder(plan.has_open_labels)) as decoder:
+            make = functools.partial(_rebuild, ranges, decoder, plan)
+            task = quarantine.make_good(plan.task, records, make) if quarantine else make(records)
+            return replace(task, taken=_take_in(plan.taken, archive, decoder, deferred))
+    except (RangeMismatchError, DeferredLostError) as error:
         raise RecordsChangedError(
             f"task {plan.task} was planned but its records changed: {error}; restore the stream, "
             "or set on_lost_records: continue in the source's section to give the task up as lost"
@@ -90,6 +118,26 @@ def _rebuild(
     ranges: list[PlannedRange], decoder: Decoder, plan: Plan, records: Iterator[RecordBatch]
 ) -> BufferedTask:
     return rebuild_task(ranges, records, decoder, cause=plan.cause)
+
+
+def _take_in(
+    entries: Sequence[Deferred],
+    archive: RecordArchive,
+    decoder: Decoder,
+    deferred: DeferredStore | None = None,
+) -> tuple[BufferedTask, ...]:
+    return take_in(entries, read_deferred(archive, deferred), decoder) if entries else ()
+
+
+def read_deferred(archive: RecordArchive, deferred: DeferredStore | None = None) -> ReadDeferred:
+    """Return what reads deferred records: from where they are kept, or else from the stream."""
+
+    def read(wanted: Sequence[DeferredIdentity]) -> Iterator[RecordBatch]:
+        if deferred is not None and all(each in deferred.records for each in wanted):
+            return deferred.batches(wanted)
+        return archive.read(ranges_of(wanted))
+
+    return read
 
 
 def seek_to_places(
@@ -165,36 +213,53 @@ def _require_same_topic(
 
 
 def rebuild(
-    config: DecodingConfig, manifest: Manifest, plan: Plan, records: Iterator[RecordBatch]
+    open_decoder: OpenDecoder,
+    deferred: DeferredStore,
+    plan: Plan,
+    records: Iterator[RecordBatch],
 ) -> BufferedTask:
     """Make a planned task once more of its records.
 
+    Args:
+        open_decoder: Opens one that is set up as it was then.
+        deferred: Has what the plan takes in.
+        plan: What was planned.
+        records: Those of its ranges.
+
     Raises:
         RangeMismatchError: They are gone, or not what the plan says.
+        DeferredLostError: What it takes in is gone.
     """
     ranges = [planned_range(closed) for closed in plan.ranges]
-    with closing(build_decoder(config, manifest)) as decoder:
-        return rebuild_task(ranges, records, decoder, cause=plan.cause)
+    with closing(open_decoder(plan.has_open_labels)) as decoder:
+        task = rebuild_task(ranges, records, decoder, cause=plan.cause)
+        return replace(task, taken=take_in(plan.taken, deferred.batches, decoder))
 
 
 def gather_holdouts(
-    core: DecidingCore, lineage: Lineage, source: RecordArchive, decoder: Decoder
+    core: DecidingCore, lineage: Lineage, source: RecordArchive, open_decoder: OpenDecoder
 ) -> None:
     """Read once more what no readable checkpoint holds; what is gone is told and done without."""
     unfinished = lineage.unfinished.task if lineage.unfinished else None
-    for task, ranges in lineage.standing.holdouts.items():
+    log = structlog.get_logger()
+    for task, where in lineage.standing.holdouts.items():
         if task in core.holdouts.of_tasks or task == unfinished:
             continue
-        planned = [planned_range(closed) for closed in ranges]
-        records = source.read([each.offsets for each in planned])
-        log = structlog.get_logger()
         try:
-            rebuilt = rebuild_task(planned, records, decoder, cause="count")
-        except RangeMismatchError as error:
+            with closing(open_decoder(where.has_open_labels)) as decoder:
+                rebuilt = _gather(where, source, decoder)
+        except (RangeMismatchError, DeferredLostError) as error:
             log.warning("holdout_lost", task=task, error=str(error))
         else:
-            core.take_holdout(task, ranges, rebuilt)
+            core.take_holdout(task, where, rebuilt)
             log.info("holdout_gathered", task=task)
+
+
+def _gather(where: HeldOut, source: RecordArchive, decoder: Decoder) -> BufferedTask:
+    planned = [planned_range(closed) for closed in where.ranges]
+    records = source.read([each.offsets for each in planned])
+    rebuilt = rebuild_task(planned, records, decoder, cause="count")
+    return replace(rebuilt, taken=_take_in(where.taken, source, decoder))
 
 
 def planned_range(closed: ClosedRange) -> PlannedRange:
@@ -245,3 +310,33 @@ def record_skip(journal: Journal, lost: LostRange) -> None:
         end=end,
         reason=lost.reason,
     )
+
+
+def recover_deferred(
+    state: StateDirectory, archive: RecordArchive, open_decoder: OpenDecoder
+) -> bool:
+    """Read deferred records that are damaged or missing once more; return whether all are there.
+
+    The whole range that their plan closed is read and held against its digest: another topic of the
+    same name may hold others.
+    """
+    missing = set(state.missing)
+    log = structlog.get_logger()
+    for logged in read_lineage_log(state.log_path):
+        plan = logged.entry
+        if not isinstance(plan, Plan) or not any(each.task == plan.task for each in missing):
+            continue
+        ranges = [planned_range(closed) for closed in plan.ranges if closed.deferred]
+        records = archive.read([planned.offsets for planned in ranges])
+        try:
+            with closing(open_decoder(plan.has_open_labels)) as decoder:
+                task = rebuild_task(ranges, records, decoder, cause=plan.cause)
+        except RangeMismatchError as error:
+            log.warning("deferred_lost", task=plan.task, error=str(error))
+            continue
+        named = named_records(plan.task, task, among=task.names)
+        found = [each for each in named if each.identity in missing]
+        state.deferred.put(plan.task, found)
+        missing -= {each.identity for each in found}
+        log.warning("deferred_gathered", task=plan.task, records=len(found))
+    return not missing

@@ -1,7 +1,7 @@
 """Learns decided tasks once more by the daemon's own deciding core, and compares what comes out."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,7 +18,7 @@ from teacherd.daemon.errors import StateError, UnavailableError
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.publication import VersionStore
-from teacherd.daemon.recovery import build_decoder, gather_holdouts, reread
+from teacherd.daemon.recovery import OpenDecoder, build_decoder, gather_holdouts, reread
 from teacherd.daemon.replay_report import Facts, VerdictComparison, VersionComparison
 from teacherd.models.artifact import (
     LoadedTeacher,
@@ -158,8 +158,7 @@ class Relearning:
         Raises:
             UnavailableError: Its records are gone, or changed.
         """
-        with closing(build_decoder(decided.settings.decoding, self._template)) as decoder:
-            return reread(decided.attempts[-1], self._archive, decoder)
+        return reread(decided.attempts[-1], self._archive, self._decoders(decided.settings))
 
     def learn(
         self, decided: DecidedTask, task: BufferedTask
@@ -213,8 +212,12 @@ class Relearning:
         return outcome
 
     def _gather(self, settings: DecidingConfig) -> None:
-        with closing(build_decoder(settings.decoding, self._template)) as decoder:
-            gather_holdouts(self._core, self._lineage, self._archive, decoder)
+        gather_holdouts(self._core, self._lineage, self._archive, self._decoders(settings))
+
+    def _decoders(self, settings: DecidingConfig) -> OpenDecoder:
+        shape = self._template.architecture.input_shape
+        classes = self._lineage.first_classes
+        return functools.partial(build_decoder, settings.decoding, shape, classes)
 
     def _is_there(self, version: int) -> bool:
         return any(

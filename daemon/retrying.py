@@ -19,6 +19,7 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.recovery import planned_range
+from teacherd.daemon.taking_in import DeferredLostError
 
 Rebuild = Callable[[Plan, Iterator[RecordBatch]], BufferedTask]
 
@@ -92,7 +93,7 @@ class Retrying:
                 task = self._readings[number].result(timeout=timeout_seconds)
                 del self._readings[number]
                 return task
-        except RangeMismatchError as error:
+        except (RangeMismatchError, DeferredLostError) as error:
             self._give_up(number, str(error))
         return None
 
@@ -168,6 +169,7 @@ def retry_of(number: int, lineage: Lineage, learning_rate: float) -> Retry:
         learning_rate=aside.plan.learning_rate if is_due else learning_rate,
         cause="probation" if is_due else "request",
         reason=aside.result,
+        new_classes=tuple(name for name in aside.plan.named if name not in lineage.classes),
     )
 
 

@@ -14,6 +14,7 @@ from teacherd.daemon.entries import (
     Check,
     ClosedRange,
     Config,
+    Deferred,
     Outcome,
     Plan,
     Publish,
@@ -40,6 +41,20 @@ class Probation:
     """Of the version against its predecessor."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Where a task's holdout is found."""
+
+    ranges: tuple[ClosedRange, ...] = ()
+    taken: tuple[Deferred, ...] = ()
+    has_open_labels: bool = False
+
+
+def where_held_out(plan: Plan) -> HeldOut:
+    """Return where a plan's holdout is found, and what else is in the same places."""
+    return HeldOut(plan.ranges, plan.taken, plan.has_open_labels)
+
+
 class Standing:
     """Best version, holdouts in use, held tasks, suspected drift, probation, what was served."""
 
@@ -47,8 +62,8 @@ class Standing:
         self.best = 0
         """Best version so far."""
         self.held_in_a_row = 0
-        self.holdouts: dict[int, tuple[ClosedRange, ...]] = {}
-        """By task, the ranges in which its holdout is found."""
+        self.holdouts: dict[int, HeldOut] = {}
+        """By task, where its holdout is found."""
         self.is_base_retired = False
         self.onset: int | None = None
         """Task with which a suspected drift began."""
@@ -106,8 +121,9 @@ class Standing:
         """Take in a plan: its own holdout comes, what it does not name has expired."""
         self.holdouts = {task: self.holdouts[task] for task in plan.holdouts}
         ranges = tuple(closed for closed in plan.ranges if closed.held_out)
-        if ranges:
-            self.holdouts[plan.task] = ranges
+        taken = tuple(each for each in plan.taken if each.held_out)
+        if ranges or taken:
+            self.holdouts[plan.task] = HeldOut(ranges, taken, plan.has_open_labels)
 
     def close(self, outcome: Outcome, *, is_newest: bool) -> None:
         """Take in what became of a plan: the newest, or an older one that was tried again."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from teacherd.daemon.checkpoint import CheckpointStore, StoredCheckpoint
+from teacherd.daemon.deferred_store import DeferredStore
 from teacherd.daemon.durable import make_directory, remove_temporaries, sync_directory
 from teacherd.daemon.entries import Restore
 from teacherd.daemon.errors import ConfigurationError, Problem, StateError
@@ -22,6 +23,7 @@ LINEAGE_LOG = "lineage.log"
 CHECKPOINTS = "checkpoints"
 PUBLIC = "public"
 QUARANTINE = "quarantine"
+DEFERRED = "deferred"
 RETRIES = "retries.json"
 MARKER = "backup.json"
 """Lies in a state directory that is a copy, until a daemon starts from it."""
@@ -59,12 +61,15 @@ class StateDirectory:
             self.checkpoints = CheckpointStore(directory / CHECKPOINTS, keep=keep_checkpoints)
             self.newest = self.checkpoints.load_newest(self._warn_unreadable)
             pinned = self.newest.checkpoint.pin.num_entries if self.newest else 0
-            log = LineageLog(directory / LINEAGE_LOG, now=now, pinned=pinned)
+            self.log_path = directory / LINEAGE_LOG
+            log = LineageLog(self.log_path, now=now, pinned=pinned)
             opened.callback(log.close)
             self.journal = Journal(log)
             _require_same_log(directory, self.journal, self.newest)
             self.quarantine = Quarantine(directory / QUARANTINE)
             self.quarantine.mend(self.journal.lineage)
+            self.deferred = DeferredStore(directory / DEFERRED)
+            self.missing = self.deferred.open(self.journal.lineage)
             self.versions = VersionStore(publication, directory / PUBLIC)
             removed = self.versions.mend(self.journal.lineage)
             _require_whole(directory, self.journal)

@@ -85,7 +85,8 @@ def _check_base_holdout(config: Config, manifest: Manifest) -> None:
 
 
 def _check_decoder(config: Config, manifest: Manifest) -> None:
-    build_decoder(config.decoding, manifest).close()
+    shape = manifest.architecture.input_shape
+    build_decoder(config.decoding, shape, manifest.classes).close()
 
 
 def _check_notifications(config: Config, _: Manifest) -> None:

@@ -9,6 +9,9 @@ from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
 from teacherd.consumers.record import Partition
 from teacherd.daemon.holdout_split import Instances, build_holdout, hold_out, split
 from teacherd.daemon.recovery import closed_range
+from teacherd.daemon.standing import HeldOut
+
+CLASSES = tuple("abcde")
 
 
 def make_task(num: int, *, ids: tuple[bytes | None, ...] = (), partitions: int = 1) -> BufferedTask:
@@ -74,7 +77,7 @@ def test_the_plan_says_what_is_learned() -> None:
     """Not the share of today: what was planned is split in the same way ever after."""
     task = make_task(60, partitions=3)
     ranges = hold_out(task, [closed_range(each) for each in task.ranges], 0.3)
-    learned, kept = split(task, ranges)
+    learned, kept = split(task, HeldOut(tuple(ranges)), CLASSES)
 
     assert 60 == len(learned.labels) + len(kept.labels)
     assert sum(len(each.held_out) for each in ranges) == len(kept.labels)
@@ -85,7 +88,8 @@ def test_the_plan_says_what_is_learned() -> None:
 def test_a_plan_of_before_holdouts_learns_everything() -> None:
     """Logs of 0.1.0 read on."""
     task = make_task(10)
-    learned, kept = split(task, [closed_range(each) for each in task.ranges])
+    where = HeldOut(tuple(closed_range(each) for each in task.ranges))
+    learned, kept = split(task, where, CLASSES)
 
     assert (10, 0) == (len(learned.labels), len(kept.labels))
 
@@ -99,6 +103,7 @@ def instances(labels: list[int]) -> Instances:
         np.array(labels),
         np.arange(num),
         rng.integers(0, 1 << 62, num).astype(np.uint64),
+        CLASSES,
     )
 
 

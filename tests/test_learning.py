@@ -16,6 +16,8 @@ from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
+from teacherd.daemon.deferral import Sorted
+from teacherd.daemon.deferring import ReadyTask
 from teacherd.daemon.entries import Retry
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.status_board import StatusBoard
@@ -284,7 +286,8 @@ def test_a_state_that_does_not_fit_is_not_needed(
     assembly.intake.tick()
     assert assembly._buffer is not None
     task = assembly._buffer.cut("count")
-    assembly.learning.resume(assembly.learning._plan(task), task, state)
+    plan = assembly.learning._plan(ReadyTask(task, Sorted(), 0.0))
+    assembly.learning.resume(plan, task, state)
     while assembly.learning.is_busy:
         assembly.learning.tick()
 

@@ -83,7 +83,17 @@ def test_what_was_promised_is_there_under_its_name_and_labels() -> None:
 
 def test_no_label_can_grow_with_the_stream() -> None:
     """Every label is of a small set, but for partitions, which go, and sets of the user's own."""
-    small = {"reason", "error", "outcome", "cause", "component", "detector", "result", "gate"}
+    small = {
+        "reason",
+        "error",
+        "outcome",
+        "group",
+        "cause",
+        "component",
+        "detector",
+        "result",
+        "gate",
+    }
     of_the_build = {"version", "torch", "cuda", "sha256", "architecture"}
     of_the_user = {"topic", "partition", "split", "holdout", "class", "mirror", "receiver"}
     labels = {label for names, _ in declared().values() for label in names}

@@ -1,0 +1,77 @@
+"""Tells people of classes: those that came later, and labels that wait to be one."""
+
+from collections import Counter
+from typing import Any
+
+import structlog
+
+from teacherd.daemon.deferral import DROP_REASONS
+from teacherd.daemon.deferred_store import DeferredStore
+from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.metrics import Metrics
+
+_SHOWN_LABELS = 10
+
+
+class ClassesObservation:
+    """Metrics, log events and a section of the status; bounded, whatever labels there are."""
+
+    def __init__(self, metrics: Metrics, store: DeferredStore) -> None:
+        self._metrics = metrics
+        self._store = store
+        self._log = structlog.get_logger()
+        for reason in DROP_REASONS:
+            metrics.dead_letters.labels(reason)
+
+    def task_planned(self, plan: Plan) -> None:
+        """A plan is durable."""
+        num_deferred = sum(len(closed.deferred) for closed in plan.ranges)
+        self._metrics.records_deferred.inc(num_deferred)
+        num_taken = sum(len(each.offsets) for each in plan.taken)
+        num_dropped = sum(len(each.offsets) for each in plan.dropped)
+        if num_deferred or num_taken or num_dropped:
+            self._log.info(
+                "labels_sorted",
+                task=plan.task,
+                new_classes=list(plan.new_classes),
+                deferred=num_deferred,
+                taken=num_taken,
+                dropped=num_dropped,
+            )
+
+    def task_closed(self, plan: Plan, outcome: Outcome) -> None:
+        """An outcome is durable."""
+        if outcome.result == "accepted" and plan.new_classes:
+            self._metrics.classes_added.inc(len(plan.new_classes))
+            self._log.warning(
+                "classes_added",
+                task=plan.task,
+                version=outcome.version,
+                classes=list(plan.new_classes),
+            )
+
+    def status(self, lineage: Lineage) -> dict[str, Any]:
+        """Return the section of the status; the metrics of the same values follow it."""
+        waiting = [
+            record
+            for identity, record in self._store.records.items()
+            if identity in lineage.deferred
+        ]
+        labels = Counter(record.name for record in waiting)
+        num_bytes = sum(record.num_bytes for record in waiting)
+        self._metrics.deferred_records.set(len(waiting))
+        self._metrics.deferred_bytes.set(num_bytes)
+        self._metrics.deferred_labels.set(len(labels))
+        first = len(lineage.first_classes)
+        served = lineage.versions[lineage.current or 0].classes
+        return {
+            "first": first,
+            "served": len(served),
+            "head": len(lineage.classes),
+            "later": list(served[first:]),
+            "deferred_records": len(waiting),
+            "deferred_bytes": num_bytes,
+            "deferred_labels": len(labels),
+            "most_frequent": dict(labels.most_common(_SHOWN_LABELS)),
+        }

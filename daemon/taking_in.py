@@ -1,0 +1,69 @@
+"""Makes instances of records that were deferred, once a plan takes them in."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+
+from teacherd.consumers.buffered_task import BufferedTask
+from teacherd.consumers.decoding import Decoder
+from teacherd.consumers.filling_task import FillingTask, TaskLimits
+from teacherd.consumers.record import OffsetRange
+from teacherd.consumers.record_batch import RecordBatch
+from teacherd.daemon.deferred_offsets import DeferredIdentity, identities
+from teacherd.daemon.entries import Deferred
+
+ReadDeferred = Callable[[Sequence[DeferredIdentity]], Iterator[RecordBatch]]
+
+
+class DeferredLostError(Exception):
+    """Records that a plan takes in are gone, or are no instances any more."""
+
+
+def take_in(
+    entries: Sequence[Deferred], read: ReadDeferred, decoder: Decoder
+) -> tuple[BufferedTask, ...]:
+    """Return what a plan takes in, a part for each task that deferred some of it.
+
+    Args:
+        entries: Of the plan, in order.
+        read: Gives their records.
+        decoder: Set up as it was when they were planned.
+
+    Raises:
+        DeferredLostError: Not all of them are instances.
+    """
+    parts = []
+    for task, group in groupby(entries, key=lambda each: each.task):
+        wanted = list(identities(group))
+        part = build_part(read(wanted), decoder, num_records=len(wanted))
+        found = {DeferredIdentity(task, *identity) for identity in part.identities()}
+        if found != set(wanted):
+            missing = min(set(wanted) - found)
+            raise DeferredLostError(
+                f"{missing.partition.topic}/{missing.partition.number} offset {missing.offset}, "
+                f"deferred by task {task}, is gone or no instance any more"
+            )
+        parts.append(part)
+    return tuple(parts)
+
+
+def build_part(
+    batches: Iterable[RecordBatch], decoder: Decoder, *, num_records: int
+) -> BufferedTask:
+    """Return the instances among some records, in the order of their identities."""
+    # One more than there are, so that the last of them does not end it.
+    filling = FillingTask(TaskLimits(instances=num_records + 1))
+    for batch in batches:
+        filling.take(batch, decoder.decode_batch(batch), {})
+    return filling.build("count", {})
+
+
+def ranges_of(wanted: Iterable[DeferredIdentity]) -> list[OffsetRange]:
+    """Return where records lie in the stream, in as few ranges as hold no others."""
+    ranges: list[OffsetRange] = []
+    for partition, offset in sorted((each.partition, each.offset) for each in wanted):
+        last = ranges[-1] if ranges else None
+        if last is not None and (last.partition, last.end) == (partition, offset):
+            ranges[-1] = OffsetRange(partition, last.start, offset + 1)
+        else:
+            ranges.append(OffsetRange(partition, offset, offset + 1))
+    return ranges
