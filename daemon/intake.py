@@ -223,7 +223,10 @@ class Intake:
             self._log.warning("rereading_failed", error=str(error))
 
     def _keep_letters(self) -> None:
-        for letter in self.letters.serve(self._dead_letters):
+        kept = self.letters.serve(self._dead_letters)
+        if kept:
+            failpoint("dead_letters.dropped")
+        for letter in kept:
             self._metrics.dead_letters.labels(letter.reason).inc()
 
     def _has_lag(self) -> bool:

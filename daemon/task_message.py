@@ -32,7 +32,7 @@ def pack_task(task: BufferedTask) -> RankMessage:
 
 def unpack_task(message: RankMessage) -> BufferedTask:
     """Return the task that `pack_task` was given."""
-    columns = {name: message.tensors[name].numpy() for name in _COLUMNS}
+    columns: dict[str, Any] = {name: message.tensors[name].numpy() for name in _COLUMNS}
     text = message.tensors["ids"].numpy().tobytes()
     ids: list[bytes | None] = []
     at = 0
