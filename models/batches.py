@@ -88,6 +88,8 @@ class Batches:
             labels.append(as_tensor(rehearsed[1]))
         self._raw = torch.cat(inputs).to(placement.device)
         self._labels = torch.cat(labels).to(placement.device)
+        self.classes = frozenset(torch.cat(labels).tolist())
+        """Those of the task and of the memory."""
         self.num_places = len(self._labels)
         """Instances of the task and of the memory."""
         self._augmentation = augmentation

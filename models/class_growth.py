@@ -1,7 +1,7 @@
 """What a task with new classes begins with: a student that has grown, and what it must keep."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -85,7 +85,13 @@ class ClassGrowth:
         )
 
     def old_classes(
-        self, teacher: nn.Module, task: Task, increments: tuple[int, ...], num_old: int
+        self,
+        teacher: nn.Module,
+        task: Task,
+        increments: tuple[int, ...],
+        *,
+        num_old: int,
+        present: Collection[int],
     ) -> OldClasses | None:
         """Return what the task must keep; None where one softmax over all classes says it.
 
@@ -94,6 +100,7 @@ class ClassGrowth:
             task: What is to be learned.
             increments: How many of the old classes each increment brought.
             num_old: Classes of the teacher.
+            present: Classes that there are instances of, in the task or the memory.
 
         Raises:
             ValueError: The increments are another teacher's.
@@ -120,6 +127,7 @@ class ClassGrowth:
             self._config,
             pool=TaskPool(increments, kind=self._config.pool),
             num_new=num_new,
+            present=present,
             similarity=similarity,
             temperature=self._temperature,
             device=self._device,

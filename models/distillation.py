@@ -106,6 +106,8 @@ def _label_loss(
 ) -> Tensor:
     """Return what label and teacher say about inputs without dust (method.md 2.2 and 5)."""
     share, temperature = config.label_share, config.temperature
+    if old is not None and old.num_new:
+        student_BK = old.asked(student_BK, labels_B)
     if answers_BK is None or not config.asks_teacher_for_labels:
         return fused_loss(student_BK, labels_B, temperature=config.label_temperature)
     if config.form == "split":

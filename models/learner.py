@@ -181,7 +181,9 @@ class Learner:
             rehearsed=self.memory.rehearse(self._config.memory, num_classes=num_old),
         )
         network = self._growth.build_student(self.teacher, task, num_old, draws)
-        old = self._growth.old_classes(self.teacher, task, increments, num_old)
+        old = self._growth.old_classes(
+            self.teacher, task, increments, num_old=num_old, present=batches.classes
+        )
         sigma_before, increments_before = self.sigma, self.increments
         if self._config.distillation.needs_sigma and self.sigma is None:
             # Rank 0's: on another kind of processor it could be a hair's breadth different.

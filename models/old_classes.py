@@ -7,6 +7,7 @@ Legend: B batch, K classes.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from teacherd.models.dense_groups import DenseGroups
 from teacherd.models.task_pool import PoolKind, TaskPool
+
+_NEVER = -1e4
+"""A logit of probability zero; not infinite, because zero times infinity is no number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,10 @@ class NewClassesConfig:
     weighting: Literal["adaptive", "constant"] = "adaptive"
     """Whether the weight grows with the old classes' share and their likeness to the new ones (S),
     by sqrt(old / new) (1 + similarity) (O), or stays as it is."""
+    labels: Literal["present", "all"] = "present"
+    """Among which classes the label of a new class's instance is asked for: all, or those that the
+    task or the memory has instances of (ours). What is not there to be defended is forgotten
+    altogether where it is denied with every new instance. A class by itself is asked among all."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -52,6 +60,7 @@ class OldClasses:
         config: Which groups there are.
         pool: The increments that they came in.
         num_new: Classes that the task brings.
+        present: Classes that there are instances of, in the task or the memory.
         similarity: Of the new ones to the old ones, 0 to 1.
         temperature: Of the distillation.
         device: Where the logits lie.
@@ -63,6 +72,7 @@ class OldClasses:
         *,
         pool: TaskPool,
         num_new: int,
+        present: Collection[int],
         similarity: float,
         temperature: float,
         device: torch.device,
@@ -75,11 +85,25 @@ class OldClasses:
         self._pool = pool
         self._is_random = config.groups == "random"
         self._groups = DenseGroups(pool, temperature=temperature, device=device)
+        # One class by itself has nothing to be told from.
+        asks_all = config.labels == "all" or len(present) == 1
+        is_asked = [asks_all or each in present for each in range(pool.num_classes)]
+        self._is_unasked_K = ~torch.tensor([*is_asked, *[True] * num_new], device=device)
 
     @property
     def num_old(self) -> int:
         """How many there are."""
         return self._pool.num_classes
+
+    def asked(self, student_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """Return logits in which no class is an answer that a new instance is not asked about.
+
+        Args:
+            student_BK: Logits of all classes, new ones last.
+            labels_B: Class indices.
+        """
+        is_new_B1 = (labels_B >= self.num_old).unsqueeze(1)
+        return student_BK.masked_fill(is_new_B1 & self._is_unasked_K, _NEVER)
 
     def divergence(
         self, student_BK: Tensor, teacher_BK: Tensor, generator: torch.Generator | None

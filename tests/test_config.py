@@ -97,6 +97,7 @@ KEYS = [
     "learning.new_classes.groups",
     "learning.new_classes.weight",
     "learning.new_classes.weighting",
+    "learning.new_classes.labels",
     "learning.memory.instances_per_class",
     "learning.memory.max_bytes",
     "learning.consolidation.kind",

@@ -38,13 +38,18 @@ STUDENT, TEACHER = build_linear(NUM_OLD + NUM_NEW, 1), build_linear(NUM_OLD, 2)
 
 
 def old_classes(
-    config: NewClassesConfig | None = None, *, num_new: int = NUM_NEW, similarity: float = 0.0
+    config: NewClassesConfig | None = None,
+    *,
+    num_new: int = NUM_NEW,
+    similarity: float = 0.0,
+    present: tuple[int, ...] = (0, 1, 2),
 ) -> OldClasses:
     """Return those of the pool."""
     return OldClasses(
         config or NewClassesConfig(),
         pool=POOL,
         num_new=num_new,
+        present=present,
         similarity=similarity,
         temperature=2.0,
         device=CPU,
@@ -128,6 +133,60 @@ def test_known_classes_have_fused_labels_and_new_ones_one_hot(form: str) -> None
     torch.testing.assert_close(torch.stack(expected).mean(), terms["fused"])
 
 
+@pytest.mark.parametrize("label_share", [0.5, 1.0])
+def test_a_new_label_is_asked_for_among_the_classes_that_there_are(label_share: float) -> None:
+    """Old classes without an instance are not denied with it; known instances deny all."""
+    config = DistillationConfig(label_share=label_share, dust_weight=0)
+    z, y = STUDENT(BATCH.inputs), TEACHER(BATCH.inputs)
+    expected = []
+    for n, label in enumerate(LABELS.tolist()):
+        if label >= NUM_OLD:
+            expected.append(-F.log_softmax(z[n, [1, 3, 4]], 0)[label - 2])
+        else:
+            p = F.softmax(y[n] / 2, 0)
+            kl = (p * (p.log() - F.log_softmax(z[n] / 2, 0)[:NUM_OLD])).sum()
+            plain = -F.log_softmax(z[n], 0)[label]
+            expected.append(label_share * plain + (1 - label_share) * 4 * kl)
+
+    terms = terms_of(config, old_classes(present=(1, 3, 4)))
+    torch.testing.assert_close(torch.stack(expected).mean(), terms["fused"])
+    everything = terms_of(config, old_classes(NewClassesConfig(labels="all"), present=(1,)))
+    same = terms_of(config, old_classes())
+    torch.testing.assert_close(same["fused"], everything["fused"])
+
+
+def test_classes_that_are_not_asked_about_get_no_gradient_from_a_new_instance() -> None:
+    """Nor a number that is not finite, in either form of the loss."""
+    for form in ("split", "fused"):
+        logits = torch.randn(1, 5, requires_grad=True)
+
+        class Answer(nn.Module):
+            def forward(self, _inputs: Tensor, logits: Tensor = logits) -> Tensor:
+                return logits
+
+        batch = Batch(
+            inputs=BATCH.inputs[:1],
+            labels=torch.tensor([4]),
+            places=torch.arange(1),
+            is_augmented=False,
+        )
+        terms = loss_terms(
+            DistillationConfig(form=form, dust_weight=0),  # type: ignore[arg-type] # of both
+            batch,
+            student=Answer(),
+            teacher=TEACHER,
+            answers_BK=None,
+            sigma=None,
+            generator=torch.Generator(),
+            old=old_classes(NewClassesConfig(weight=0), present=(3, 4)),
+        )
+        (slope,) = torch.autograd.grad(terms["total"], logits)
+
+        assert torch.isfinite(slope).all()
+        assert [0.0, 0.0, 0.0] == slope[0, :NUM_OLD].tolist()
+        assert (slope[0, NUM_OLD:] != 0).all()
+
+
 def test_the_total_is_new_plus_lambda_times_old() -> None:
     """L_new + lambda L_KD: on new instances as they are, on all of them dusted."""
     old = old_classes(similarity=0.5)
@@ -185,6 +244,7 @@ def test_one_increment_is_the_divergence_over_all_old_classes() -> None:
         NewClassesConfig(),
         pool=TaskPool((3,)),
         num_new=2,
+        present=(),
         similarity=0.0,
         temperature=2.0,
         device=CPU,
