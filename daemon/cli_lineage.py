@@ -154,7 +154,7 @@ def _explain(settings: "Config", to: int | None, start: int | None, *, as_json: 
         print_json(rows)
         return
     columns = ["version", "parent", "task", "cause", "topic", "partition", "start", "end"]
-    columns += ["records", "rejected"]
+    columns += ["records", "rejected", "deferred_by"]
     print_table(
         f"version {version}: offsets from start to before end",
         columns,

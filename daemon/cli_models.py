@@ -147,6 +147,7 @@ def versions_list(
         "parent",
         "task",
         "instances",
+        "classes",
         "outer_ratio",
         "gate",
         "written_at",

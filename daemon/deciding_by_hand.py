@@ -53,6 +53,7 @@ def list_tasks(config: Config) -> list[dict[str, Any]]:
             "attempts": aside.attempt,
             "instances": aside.plan.num_instances,
             "head": aside.plan.head,
+            "new_classes": list(aside.plan.new_classes),
             "ranges": [
                 f"{closed.topic}/{closed.partition} [{closed.start}, {closed.end})"
                 for closed in aside.plan.ranges

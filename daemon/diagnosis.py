@@ -21,6 +21,7 @@ About = Literal[
     "forgetting",
     "headroom",
     "held",
+    "labels",
     "lag",
     "loop",
     "lost",
@@ -42,6 +43,7 @@ CHECKPOINT_SECONDS = 900
 TEACHER_SECONDS = 86400
 FORGETTING = 0.05
 DEAD_LETTER_SHARE = 0.01
+LABELS = 20
 HEADROOM = 1
 MARGIN_SECONDS = 21600
 
@@ -173,6 +175,19 @@ def _check_letters(status: Status) -> Iterator[Symptom]:
             level="warning",
             says=f"{share(rejected / records)} of the records since the start were no instances.",
             remedy="`teacherd dead-letters list` has their reasons; mend the producer, requeue.",
+        )
+
+
+def _check_labels(status: Status) -> Iterator[Symptom]:
+    classes = status.get("classes", {})
+    labels, records = classes.get("deferred_labels") or 0, classes.get("deferred_records") or 0
+    if labels > LABELS:
+        yield Symptom(
+            about="labels",
+            level="warning",
+            says=f"{records:,} records wait with {labels:,} labels that are no class.",
+            remedy="Labels out of thin air? Mend the producer: they are dropped when they have "
+            "waited for classes.max_deferred_tasks; the head grows only by those that come often.",
         )
 
 
@@ -335,6 +350,7 @@ _CHECKS: tuple[Callable[[Status], Iterator[Symptom]], ...] = (
     _check_checkpoint,
     _check_checkpoint_failure,
     _check_letters,
+    _check_labels,
     _check_mirrors,
     _check_notifications,
     _check_reload,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from teacherd.daemon.entries import ClosedRange, Entry, Plan
+from teacherd.daemon.entries import ClosedRange, Deferred, Entry, Plan
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.lineage import Lineage
 
@@ -69,8 +69,10 @@ def _rows(version: int, origin: _Origin) -> list[dict[str, Any]]:
         "instances": plan.num_instances,
         "epochs": plan.epochs,
         "learning_rate": plan.learning_rate,
+        "new_classes": list(plan.new_classes),
     }
-    return [{**common, **_range(closed)} for closed in plan.ranges]
+    rows = [*map(_range, plan.ranges), *map(_taken, plan.taken)]
+    return [{**common, **row} for row in rows]
 
 
 def _range(closed: ClosedRange) -> dict[str, Any]:
@@ -81,5 +83,20 @@ def _range(closed: ClosedRange) -> dict[str, Any]:
         "end": closed.end,
         "records": closed.count,
         "rejected": list(closed.rejected),
+        "deferred": list(closed.deferred),
         "digest": closed.digest,
+    }
+
+
+def _taken(deferred: Deferred) -> dict[str, Any]:
+    """Return a row of single offsets, which lie in a range of the task that deferred them."""
+    return {
+        "topic": deferred.topic,
+        "partition": deferred.partition,
+        "start": deferred.offsets[0],
+        "end": deferred.offsets[-1] + 1,
+        "records": len(deferred.offsets),
+        "rejected": [],
+        "deferred_by": deferred.task,
+        "offsets": list(deferred.offsets),
     }

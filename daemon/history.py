@@ -71,6 +71,7 @@ class History:
             "cause": plan.cause if plan else None,
             "instances": plan.num_instances if plan else None,
             "head": plan.head if plan else None,
+            "new_classes": list(plan.new_classes) if plan else [],
             "result": outcome.result,
             "reasons": list(outcome.reasons),
             "gate": outcome.gate,

@@ -51,6 +51,8 @@ class RequestedOutput:
 
     name: str
     is_binary: bool
+    has_classes: bool = False
+    """Whether the names of its columns come with it: classes may have been added since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,13 @@ def _parse_outputs(request: Mapping[str, Any]) -> tuple[RequestedOutput, ...]:
         for each in _UNSUPPORTED:
             if each in parameters:
                 raise ProtocolError(f"outputs.{name}.{each}: is not supported; leave it out")
-        outputs.append(RequestedOutput(name, parameters.get("binary_data", is_binary) is True))
+        outputs.append(
+            RequestedOutput(
+                name,
+                is_binary=parameters.get("binary_data", is_binary) is True,
+                has_classes=parameters.get("classes") is True and name == PROBABILITIES,
+            )
+        )
     return tuple(outputs)
 
 
@@ -257,7 +265,13 @@ def _render_output(
     """Return description, values for JSON and bytes of an output; only what is wanted is made."""
     if wanted.name == PROBABILITIES:
         array = answer.probabilities
-        output = {"name": PROBABILITIES, "datatype": "FP32", "shape": list(array.shape)}
+        output: dict[str, Any] = {
+            "name": PROBABILITIES,
+            "datatype": "FP32",
+            "shape": list(array.shape),
+        }
+        if wanted.has_classes:
+            output["parameters"] = {"classes": list(answer.classes)}
         if wanted.is_binary:
             return output, (), array.astype("<f4", copy=False).tobytes()
         return output, array.ravel().tolist(), b""

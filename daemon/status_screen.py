@@ -109,10 +109,21 @@ def _facts(status: Answer) -> Table:
         facts.add_row(
             "task", f"no. {task['number']}", f"step {task['steps_done']} of {task['steps']}"
         )
+    classes = status.get("classes", {})
+    if classes.get("later") or classes.get("deferred_records"):
+        later = len(classes.get("later", ()))
+        facts.add_row(
+            "classes", f"{classes['served']:,}, {later:,} of them later", _waiting(classes)
+        )
     headroom = status.get("load", {}).get("headroom_ratio")
     if headroom is not None:
         facts.add_row("headroom", f"{headroom:.1f} times", "learning rate to arrival rate")
     return facts
+
+
+def _waiting(classes: Mapping[str, Any]) -> str:
+    records, labels = classes.get("deferred_records", 0), classes.get("deferred_labels", 0)
+    return f"{records:,} records with {labels:,} labels wait" if records else ""
 
 
 def _accuracies(status: Answer) -> Table:

@@ -39,6 +39,7 @@ def list_versions(config: Config) -> list[dict[str, Any]]:
                 "parent": record.parent,
                 "task": record.task,
                 "instances": plan.num_instances if plan else None,
+                "classes": len(record.classes),
                 "outer_ratio": _figure(logged, "outer_ratio"),
                 "gate": _gate(logged),
                 "written_at": logged.written_at,
@@ -60,7 +61,10 @@ def show_version(config: Config, number: int) -> dict[str, Any]:
     """
     entries, lineage, root = _read(config)
     _require_version(lineage, number)
-    shown: dict[str, Any] = {"state": _state(number, lineage, root)}
+    shown: dict[str, Any] = {
+        "state": _state(number, lineage, root),
+        "classes": list(lineage.versions[number].classes),
+    }
     for logged, plan, outcome in _accepted(entries):
         if outcome.version == number:
             shown["plan"] = asdict(plan)
@@ -121,6 +125,8 @@ def _verify(version: int, lineage: Lineage, root: Path) -> tuple[str, str]:
         return "bad", str(error)
     if manifest.weights_sha256 != lineage.versions[version].sha256:
         return "bad", "its sha256 is not the lineage log's"
+    if manifest.classes != lineage.versions[version].classes:
+        return "bad", "its classes are not the lineage log's"
     return "good", ""
 
 

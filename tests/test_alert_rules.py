@@ -27,6 +27,7 @@ TOLERANCES: dict[str, float] = {
     "forgetting": diagnosis.FORGETTING,
     "dead_letters": diagnosis.DEAD_LETTER_SHARE,
     "headroom": diagnosis.HEADROOM,
+    "labels": diagnosis.LABELS,
     "retention": diagnosis.MARGIN_SECONDS,
 }
 MAY_BE_UNSAID = {"state", "loop", "paused", "unserved"}

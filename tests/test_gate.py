@@ -146,3 +146,73 @@ def test_every_figure_of_a_check_is_told(num: int) -> None:
     assert (num, 2, 1, 0.02) == (check.num, check.won, check.lost, check.allowance)
     assert check.lower < 1 / num < check.upper
     assert isinstance(check, Check)
+
+
+def grown(num: int, *, right: int, num_old: int = 0, lost: int = 0) -> Exam:
+    """Return a holdout with instances of a new class, of which the candidate gets some right.
+
+    The served version cannot know it; of the old ones the candidate loses some.
+    """
+    candidate = np.ones(num_old + num, dtype=np.bool_)
+    current = np.ones(num_old + num, dtype=np.bool_)
+    candidate[:lost] = False
+    candidate[num_old + right :] = False
+    current[num_old:] = False
+    known = np.arange(num_old + num) < num_old
+    labels = np.where(known, np.arange(num_old + num) % 2, 2)
+    return Exam(1, labels, candidate, current, None, known, known)
+
+
+def judge_grown(evidence: Evidence, **settings: float) -> Verdict:
+    """Judge a candidate that knows one class more."""
+    return Gate(GateConfig(**settings), (*CLASSES, "owl")).judge(evidence)  # type: ignore[arg-type]
+
+
+def test_a_new_class_hides_no_forgetting() -> None:
+    """Three hundred of it right, thirty of 300 old ones lost: held."""
+    verdict = judge_grown(Evidence(grown(300, right=300, num_old=300, lost=30)))
+
+    assert {("newest", "current"): "failed", ("new", "current"): "passed"} == results(verdict)
+    assert "failed" == verdict.result
+
+
+def test_old_classes_do_not_hide_that_a_new_one_was_not_learned() -> None:
+    """Nothing lost of the old, and the new one is always taken for another: held."""
+    verdict = judge_grown(Evidence(grown(40, right=0, num_old=300)))
+
+    assert ["new"] == [check.holdout for check in verdict.failed]
+
+
+def test_a_learned_class_is_a_gain() -> None:
+    """Few old instances leave forgetting open, but it is not measured, and the new one is sure."""
+    verdict = judge_grown(Evidence(grown(10, right=9, num_old=20)))
+
+    assert {("newest", "current"): "undecided", ("new", "current"): "passed"} == results(verdict)
+    assert verdict.is_better
+    assert "passed" == verdict.result
+
+
+def test_few_instances_of_a_new_class_are_undecided() -> None:
+    """One of one could be chance."""
+    assert "undecided" == judge_grown(Evidence(grown(1, right=1))).result
+
+
+def test_a_holdout_of_new_classes_alone_compares_nothing_else() -> None:
+    """There is nobody to compare with: no check divides by no instances."""
+    verdict = judge_grown(Evidence(grown(30, right=30)))
+
+    assert {("new", "current"): "passed"} == results(verdict)
+    assert "passed" == verdict.result
+
+
+def test_what_a_candidate_does_not_know_counts_nowhere() -> None:
+    """A holdout from before a rollback may have a class that went with it."""
+    num = 200
+    known = np.arange(num) >= 50
+    labels = np.where(known, 0, -1)
+    right = np.ones(num, dtype=np.bool_)
+    exam = Exam(1, labels, known.copy(), right, None, known, known)
+    verdict = judge_grown(Evidence(exam))
+
+    assert {("newest", "current"): "passed"} == results(verdict)
+    assert [150] == [check.num for check in verdict.checks]

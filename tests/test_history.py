@@ -57,6 +57,7 @@ def test_a_task_is_told_by_plan_outcome_and_publish() -> None:
             "cause": "count",
             "instances": 10,
             "head": 0,
+            "new_classes": [],
             "result": "accepted",
             "reasons": ["a"],
             "gate": "ungated",

@@ -86,7 +86,7 @@ def test_a_version_is_shown_with_plan_outcome_and_manifest(
 def test_version_0_has_no_plan(config: Config, state: StateDirectory) -> None:
     """It was adopted, not learned."""
     assert state.journal.lineage.current == 1
-    assert {"state", "manifest"} == set(show_version(config, 0))
+    assert {"state", "classes", "manifest"} == set(show_version(config, 0))
 
 
 def test_a_pruned_version_is_shown_without_manifest(config: Config, state: StateDirectory) -> None:

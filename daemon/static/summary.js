@@ -69,7 +69,7 @@ export function drawTiles(status) {
     tiles.push(tile("outer ratio", "learning.outer_ratio", learning.outer_ratio,
       percent(learning.outer_ratio), "of the last task was wrong before"));
   }
-  tiles.push(...loadTiles(status.load ?? {}), ...qualityTiles(learning));
+  tiles.push(...loadTiles(status.load ?? {}), ...qualityTiles(learning), ...classTiles(status));
   show("tiles", ...tiles);
 }
 
@@ -88,6 +88,22 @@ function loadTiles({ headroom_ratio: headroom, retention_margin_seconds: margin 
       "until unlearned records go"));
   }
   return tiles;
+}
+
+// Nothing to say of classes that are version 0's, and of no others.
+function classTiles({ classes = {}, learning = {} }) {
+  if (!classes.deferred_records && !classes.later?.length) {
+    return [];
+  }
+  const groups = learning.class_groups?.holdouts ?? {};
+  const accuracy = groups.later == null ? ""
+    : `, ${percent(groups.later)} right on holdouts, the first ${percent(groups.first)}`;
+  return [
+    tile("classes", "classes.served", classes.served, count(classes.served),
+      `${count(classes.later.length)} of them later${accuracy}`),
+    tile("deferred records", "classes.deferred_records", classes.deferred_records,
+      count(classes.deferred_records), `of ${count(classes.deferred_labels)} labels that are no class yet`),
+  ];
 }
 
 function qualityTiles({ calibration_error: errors = {}, worst_classes: worst = {} }) {

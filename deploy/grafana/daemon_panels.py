@@ -37,6 +37,15 @@ STREAM = (
         is_better_below=False,
     ),
     Panel(
+        title="Deferred records",
+        says="They wait for their label to become a class; nearly as many labels are out of thin "
+        "air.",
+        queries=[
+            Query(of("teacherd_deferred_records"), "{{instance}} records"),
+            Query(of("teacherd_deferred_labels"), "{{instance}} labels"),
+        ],
+    ),
+    Panel(
         title="Buffer",
         says="Records that wait for their task, and how many may.",
         queries=[

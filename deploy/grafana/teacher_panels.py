@@ -114,6 +114,12 @@ QUALITY = (
         unit="percentunit",
     ),
     Panel(
+        title="Classes by group",
+        says="Mean accuracy of the served teacher over version 0's classes, and over later ones.",
+        queries=[Query(of("teacherd_class_group_accuracy_ratio"), "{{split}} {{group}}")],
+        unit="percentunit",
+    ),
+    Panel(
         title="Backward transfer",
         says="Mean change on what earlier tasks held out since each was learned; below 0 they "
         "are forgotten again.",
