@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,16 @@ from teacherd.daemon.wording import printable, word
 if TYPE_CHECKING:
     from teacherd.daemon.config import Config
 
+CONFIG_VARIABLE = "TEACHERD_CONFIG"
+"""Names the file for every verb where none is named, as in the container image."""
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The YAML file; see config.yaml for every key.")
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar=CONFIG_VARIABLE,
+        help="The YAML file; see config.yaml for every key.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -49,7 +58,7 @@ def read_config(
         path: The file.
         assignments: Flags of the form section.key=value.
         may_be_missing: Whether the command line says all that the verb must know, so that only a
-            file that is named has to be there.
+            file that it names has to be there.
 
     Raises:
         ConfigurationError: Carries every problem found.
@@ -57,7 +66,8 @@ def read_config(
     from teacherd.daemon.config import load_config
     from teacherd.daemon.config_parsing import read_environment
 
-    is_left_out = may_be_missing and path == DEFAULT_CONFIG and not path.exists()
+    unnamed = (DEFAULT_CONFIG, Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)))
+    is_left_out = may_be_missing and path in unnamed and not path.exists()
     return load_config(
         None if is_left_out else path,
         environment=read_environment(),

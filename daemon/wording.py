@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 
 def word(value: object, *, name: str = "") -> str:
-    """Return a value as a person reads it; what is missing or empty is blank.
+    """Return a value as a person reads it; what is missing is blank, in a section left out.
 
     Args:
         value: Plain values, as JSON has them, and tuples.
@@ -13,7 +13,9 @@ def word(value: object, *, name: str = "") -> str:
     """
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{key} {word(each, name=str(key))}".strip() for key, each in value.items()
+            f"{key} {word(each, name=str(key))}".strip()
+            for key, each in value.items()
+            if each is not None
         )
     if isinstance(value, list | tuple):
         has_sections = any(isinstance(each, Mapping) for each in value)

@@ -158,6 +158,24 @@ def test_a_verb_that_is_told_where_needs_no_file(teacherd: CommandLine, verb: st
     assert "--config: mine.yaml: No such file" in named.err
 
 
+def test_the_environment_names_the_file_where_no_flag_does(
+    teacherd: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: every verb finds it; one that is told where still needs none."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("tasks: {instances: 700}")
+    monkeypatch.setenv("TEACHERD_CONFIG", str(settings))
+    found = teacherd("config", "show", "--json")
+    settings.unlink()
+    missing = teacherd("config", "show")
+    serving = teacherd("serve", "http://127.0.0.1:1/public", "--set", "serving.port=-1")
+
+    assert 700 == found.json["tasks"]["instances"]
+    assert f"--config: {settings}: No such file" in missing.err
+    assert "serving.port: -1" in serving.err
+    assert "--config" not in serving.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"), [(["--help"], 0), (["version", "--json"], 0), (["run", "--nope"], 2)]
 )

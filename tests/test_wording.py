@@ -23,6 +23,7 @@ from teacherd.daemon.wording import points, printable, share, span, word
         (("a", 1, 0.5), "a, 1, 0.5"),
         ({"loss": 0.25, "at_ms": 0}, "loss 0.25, at_ms 1970-01-01T00:00:00+00:00"),
         ({"arguments": {}}, "arguments"),
+        ({"score": None, "alarmed": False}, "alarmed no"),
         ([{"start": 1, "end": 3}, {"start": 3}], "start 1, end 3; start 3"),
     ],
 )
