@@ -50,6 +50,7 @@ from teacherd.daemon.opening import load_head, load_version, open_lineage
 from teacherd.daemon.quality_observation import QualityObservation
 from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.rank_message import RankMessage
+from teacherd.daemon.rank_observation import RankObservation
 from teacherd.daemon.rank_start import pack_start
 from teacherd.daemon.recovery import (
     OpenDecoder,
@@ -256,7 +257,7 @@ class Assembly:
             ranks,
             draining=self._draining,
             stop=self._stop,
-            on_reports=lambda _: None,
+            on_reports=RankObservation(self._metrics, self._board).show,
             monotonic=self._monotonic,
         )
 

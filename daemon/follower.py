@@ -83,6 +83,7 @@ class Follower:
             draining=self._draining,
             wants_stop=self._wants_stop.is_set,
             board=self._board,
+            metrics=self._metrics,
         )
         with self._signals():
             self._start_thread("following", functools.partial(self._follow, following))

@@ -9,8 +9,10 @@ from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.draining import Draining
 from teacherd.daemon.leading_learner import unpack_beginning
+from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.rank_channel import RankChannel
 from teacherd.daemon.rank_message import RankMessage, Word
+from teacherd.daemon.rank_observation import figures_of
 from teacherd.daemon.rank_report import RankReport
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.task_message import pack_task
@@ -18,7 +20,6 @@ from teacherd.models.artifact import Manifest
 from teacherd.models.backbone import build_backbone
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
-from teacherd.models.memory import Memory
 from teacherd.models.module_tensors import load_module_tensors, with_prefix
 from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.ranks import Ranks
@@ -35,6 +36,7 @@ class Following:
         draining: Asked for when rank 0 asks.
         wants_stop: Whether this process was told to end; it is rank 0 that ends all.
         board: Holds what is reported.
+        metrics: So do they.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Following:
         draining: Draining,
         wants_stop: Callable[[], bool],
         board: StatusBoard,
+        metrics: Metrics,
     ) -> None:
         self._ranks = ranks
         self._device = device
@@ -55,12 +58,13 @@ class Following:
         self._draining = draining
         self._wants_stop = wants_stop
         self._board = board
+        self._metrics = metrics
         self._channel = RankChannel(ranks)
         self._learner: Learner | None = None
         self._handlers: Mapping[Word, Callable[[RankMessage], object]] = {
             "start": begin_reading,
             "head": self._take_head,
-            "begin": lambda message: self._current.begin(*unpack_beginning(message)),
+            "begin": self._begin,
             "restore": lambda message: self._current.load_state_dict(message.tensors),
             "step": self._step,
             "finish": self._finish,
@@ -84,8 +88,7 @@ class Following:
     def _take_head(self, message: RankMessage) -> None:
         """Begin anew from the network that rank 0 begins from."""
         facts = message.facts
-        manifest, memory = Manifest.from_json(facts["manifest"].encode()), Memory()
-        memory.load_state_dict(message.tensors)
+        manifest = Manifest.from_json(facts["manifest"].encode())
         network = build_backbone(manifest.architecture, num_classes=facts["num_classes"])
         load_module_tensors(network, with_prefix(message.tensors, "head"))
         self._learner = Learner(
@@ -97,8 +100,11 @@ class Following:
             ranks=self._ranks,
             architecture=manifest.architecture,
             increments=facts["increments"],
-            memory=memory,
         )
+
+    def _begin(self, message: RankMessage) -> None:
+        self._current.memory.load_state_dict(message.tensors)
+        self._current.begin(*unpack_beginning(message))
 
     def _step(self, _: RankMessage) -> None:
         # So it is on every rank; rank 0 says what becomes of the task.
@@ -129,6 +135,7 @@ class Following:
             is_at_end=self._draining.is_at_end,
             wants_stop=self._wants_stop(),
             intake=self._board.snapshot().get("intake", {}),
+            figures=figures_of(self._metrics),
         )
 
     @property

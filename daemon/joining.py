@@ -1,6 +1,9 @@
 """Joins the processes that torchrun has started to the ranks that learn one model."""
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +24,7 @@ from teacherd.models.ranks import (
 )
 
 OPEN_LABELS = "grow: cannot be had with several ranks yet; take reject, or run one process"
+_PR_SET_PDEATHSIG = 1
 _TORCHRUN_KILLS_SECONDS = 30.0
 """After it has told its processes to end."""
 
@@ -50,6 +54,7 @@ def join(config: Config, environment: Mapping[str, str], *, is_standby: bool = F
     problems = _problems(config, environment, is_standby=is_standby)
     if problems:
         raise ConfigurationError(problems)
+    _end_with_parent()
     with rank_problems(), rank_errors():
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if is_on_gpu(config) else "gloo",
@@ -97,6 +102,12 @@ def rank_problems() -> Iterator[None]:
         raise UnequalRanksError(str(error)) from error
     except RanksRefusedError as error:
         raise ConfigurationError([Problem(error.key, error.message)]) from error
+
+
+def _end_with_parent() -> None:
+    """Have the kernel tell this process to end when torchrun is killed: nobody else would."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _problems(config: Config, environment: Mapping[str, str], *, is_standby: bool) -> list[Problem]:

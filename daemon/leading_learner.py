@@ -51,9 +51,7 @@ class LeadingLearner(Learner):
             "increments": list(increments),
             "sigma": sigma,
         }
-        kept = {} if memory is None else memory.state_dict()
-        head = snapshot(module_tensors(teacher), prefix="head")
-        leader.tell(RankMessage("head", facts, {**head, **kept}))
+        leader.tell(RankMessage("head", facts, snapshot(module_tensors(teacher), prefix="head")))
         self._leader = leader
         super().__init__(
             config,
@@ -68,8 +66,8 @@ class LeadingLearner(Learner):
         )
 
     def begin(self, task: Task, schedule: Schedule) -> None:
-        """See Learner; the others get the instances."""
-        with self._leader.together(pack_beginning(task, schedule)):
+        """See Learner; the others get the instances, and those that are learned again."""
+        with self._leader.together(pack_beginning(task, schedule, self.memory)):
             super().begin(task, schedule)
 
     def step(self) -> bool:
@@ -113,19 +111,22 @@ class LeadingLearner(Learner):
         super().load_state_dict(state)
 
 
-def pack_beginning(task: Task, schedule: Schedule) -> RankMessage:
-    """Return a task and its schedule as a message."""
+def pack_beginning(task: Task, schedule: Schedule, memory: Memory) -> RankMessage:
+    """Return a task, its schedule and what is rehearsed with it as a message."""
     values = {each.name: getattr(task, each.name) for each in fields(task)}
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     plain = {name: value for name, value in values.items() if name not in arrays}
     return RankMessage(
         "begin",
         {"task": plain, "schedule": asdict(schedule)},
-        {name: as_tensor(array) for name, array in arrays.items()},
+        {**{name: as_tensor(array) for name, array in arrays.items()}, **memory.state_dict()},
     )
 
 
 def unpack_beginning(message: RankMessage) -> tuple[Task, Schedule]:
-    """Return what `pack_beginning` was given."""
-    arrays: dict[str, Any] = {name: each.numpy() for name, each in message.tensors.items()}
+    """Return what `pack_beginning` was given; the memory is for `Memory.load_state_dict`."""
+    names = {each.name for each in fields(Task)}
+    arrays: dict[str, Any] = {
+        name: each.numpy() for name, each in message.tensors.items() if name in names
+    }
     return Task(**message.facts["task"], **arrays), Schedule(**message.facts["schedule"])

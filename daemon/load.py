@@ -14,6 +14,7 @@ from teacherd.consumers.source import Lag, Retention
 from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.metrics import Metrics
+from teacherd.daemon.rank_observation import whole
 from teacherd.daemon.status_board import StatusBoard
 
 _WINDOW_SECONDS = 120.0
@@ -141,7 +142,7 @@ class Load:
             kept.append(retention.num_bytes / fastest)
         if not kept:
             return None
-        return min(kept) - lag_seconds(self._board.snapshot(), self._now())
+        return min(kept) - lag_seconds(whole(self._board.snapshot()), self._now())
 
 
 def _or_infinite(value: float | None) -> float:

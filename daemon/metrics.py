@@ -149,6 +149,11 @@ class Metrics:
         self.buffer_records = gauge("buffer_records", "Records in the task buffer.")
         self.buffer_capacity = gauge("buffer_capacity_records", "Records that the buffer can hold.")
         self.buffer_bytes = gauge("buffer_bytes", "Bytes of the decoded instances in the buffer.")
+        self.ranks = gauge("ranks", "Processes that learn together; 1 is one by itself.")
+        self.ranks.set(1)
+        self.rank_buffer_records = gauge(
+            "rank_buffer_records", "Records in the task buffer of a rank from 1 on.", ["rank"]
+        )
         self.task_records = self._histogram("task_records", "Records per task.", _TASK_BUCKETS)
         self.tasks = counter("tasks_total", "Tasks by what became of them.", ["outcome"])
         self.retries = counter("task_retries_total", "Tasks that were tried again.", ["cause"])

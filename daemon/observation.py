@@ -17,6 +17,7 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.quality_observation import QualityObservation
 from teacherd.daemon.quarantine import quarantined
+from teacherd.daemon.rank_observation import whole
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.verdict import holdout_accuracy, holdout_forgetting, verdict_of
 from teacherd.models.artifact import Manifest
@@ -56,7 +57,7 @@ class Observation:
         self._log = structlog.get_logger()
         for name, value in base_accuracy.items():
             metrics.accuracy.labels(name, "base").set(value)
-        metrics.lag_seconds.set_function(lambda: lag_seconds(board.snapshot(), now()))
+        metrics.lag_seconds.set_function(lambda: lag_seconds(whole(board.snapshot()), now()))
 
     def timestamp(self) -> str:
         """Return the wall clock as ISO 8601 in UTC."""

@@ -23,6 +23,8 @@ class RankReport:
     """Whether it was told to end."""
     intake: Mapping[str, Any] = field(default_factory=dict)
     """Its section of the status."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """Its metrics of the stream."""
 
     def to_message(self) -> RankMessage:
         """Return it as it is sent."""
@@ -32,6 +34,7 @@ class RankReport:
             "is_at_end": self.is_at_end,
             "wants_stop": self.wants_stop,
             "intake": self.intake,
+            "figures": self.figures,
         }
         return RankMessage("report", facts)
 

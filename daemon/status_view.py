@@ -7,6 +7,7 @@ from typing import Any
 from teacherd.daemon.ages import ages
 from teacherd.daemon.answers import answer
 from teacherd.daemon.diagnosis import diagnose, headline
+from teacherd.daemon.rank_observation import whole
 from teacherd.daemon.status_board import StatusBoard
 
 
@@ -35,7 +36,7 @@ class StatusView:
     def take(self) -> dict[str, Any]:
         """Return state, sections, ages, and in words what is wrong; JSON values only."""
         now = self._now()
-        sections = self._board.snapshot()
+        sections = whole(self._board.snapshot())
         status = {
             "state": self._readiness(),
             "at_ms": int(now * 1000),

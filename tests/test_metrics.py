@@ -93,6 +93,7 @@ def test_no_label_can_grow_with_the_stream() -> None:
         "detector",
         "result",
         "gate",
+        "rank",
     }
     of_the_build = {"version", "torch", "cuda", "sha256", "architecture"}
     of_the_user = {"topic", "partition", "split", "holdout", "class", "mirror", "receiver"}

@@ -2,7 +2,7 @@
 // what is wrong is said by the daemon itself.
 
 import { drawPlots } from "./plots.js";
-import { drawHappenings, drawMatrix, drawVersions } from "./tables.js";
+import { drawHappenings, drawMatrix, drawRanks, drawVersions } from "./tables.js";
 import { drawAnswer, drawAnswers, drawHeader, drawProblems, drawTiles } from "./summary.js";
 
 const STATUS_MS = 2000;
@@ -42,6 +42,7 @@ function drawStatus() {
   drawProblems(status);
   drawTiles(status);
   drawVersions(history, status);
+  drawRanks(status);
   document.body.dataset.atMs = status.at_ms;
 }
 

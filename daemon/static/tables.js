@@ -65,6 +65,23 @@ function colourCells() {
   }
 }
 
+export function drawRanks(status) {
+  const each = status.ranks?.each ?? [];
+  document.getElementById("ranks-panel").hidden = !each.length;
+  if (!each.length) return;
+  const titles = ["rank", "partitions", "records read", "lag", "waiting", "state"];
+  const head = element("tr", {}, ...titles.map((title) => element("th", {}, title)));
+  const rows = each.map((one) => element("tr", { "data-rank": one.rank },
+    cell("rank", one.rank),
+    cell("partitions", count(one.partitions)),
+    cell("records read", count(one.records)),
+    cell("lag", count(one.lag)),
+    cell("waiting", count(one.waiting)),
+    cell("state", one.error ?? (one.is_paused ? "paused: its buffer is full" : "reads"))));
+  show("ranks", element("table", { class: "cards" },
+    element("thead", {}, head), element("tbody", {}, ...rows)));
+}
+
 export function drawVersions(history, status) {
   const newest = [...history.tasks].reverse().slice(0, NUM_TASKS);
   if (!newest.length) {

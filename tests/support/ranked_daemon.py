@@ -1,5 +1,8 @@
 """Starts the daemon as several ranks by torchrun, as a user would, and finds its processes."""
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,13 @@ class RankedDaemon(DaemonProcess):
         joined = [event for event in self.events("joined") if event["rank"] == rank]
         process: int = joined[-1]["process"]
         return process
+
+    def kill(self) -> None:
+        """Kill torchrun and all that it has started, as a power cut would."""
+        super().kill()
+        for event in self.events("joined"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(event["process"], signal.SIGKILL)
 
     def entries(self) -> list[Entry]:
         """Return the whole lineage log."""
