@@ -161,6 +161,20 @@ def test_without_inference_pods_nothing_is_left_of_them(helm: Path) -> None:
     assert [] == only(objects, "NetworkPolicy")["spec"]["ingress"]
 
 
+def test_several_ranks_are_started_by_torchrun(helm: Path) -> None:
+    """In the one pod that there is; a single one is the plain daemon."""
+    arguments = ["run", "--config", "/etc/teacherd/config.yaml"]
+    found = []
+    for ranks in (1, 4):
+        (daemon,) = of_kind(rendered(helm, f"daemon.ranks={ranks}"), "StatefulSet")
+        (container,) = daemon["spec"]["template"]["spec"]["containers"]
+        assert (1, arguments) == (daemon["spec"]["replicas"], container["args"])
+        found.append(container.get("command"))
+
+    assert [None, ["torchrun", "--nproc-per-node", "4", "-m", "teacherd.daemon"]] == found
+    assert 0 != template(helm, "--set-json", "daemon.ranks=0").returncode
+
+
 def test_what_watches_is_off_until_it_is_asked_for(helm: Path) -> None:
     """A cluster without the Prometheus operator would refuse its kinds."""
     kinds = {each["kind"] for each in rendered(helm)}
