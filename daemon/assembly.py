@@ -64,6 +64,7 @@ from teacherd.daemon.recovery import (
     seek_to_places,
     settings_of_next_task,
 )
+from teacherd.daemon.remembering import recall
 from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
@@ -228,7 +229,27 @@ class Assembly:
             has_open_labels=has_open_labels,
         )
         gather_holdouts(core, lineage, archive, planned_decoders)
+        self._recall(state, head, core, archive)
         self._resume_unfinished(state, archive, planned_decoders)
+
+    def _recall(
+        self,
+        state: StateDirectory,
+        head: LoadedTeacher,
+        core: DecidingCore,
+        archive: RecordArchive,
+    ) -> None:
+        """Fill the rehearsal memory, if there ever was one."""
+
+        def read(plan: Plan, settings: DecidingConfig) -> BufferedTask:
+            decoders = self._decoders(state, head, settings.decoding)
+            return reread(plan, archive, decoders, state.quarantine, state.deferred)
+
+        core.recall(
+            functools.partial(
+                recall, state=state, reread=read, configured=self._config.learning.memory
+            )
+        )
 
     def _decoders(
         self, state: StateDirectory, head: LoadedTeacher, config: DecodingConfig

@@ -4,7 +4,8 @@ Between tasks a checkpoint only names the head and the log it belongs to: the we
 head's version, and the next task starts from them. Inside a task it holds the learner's state too,
 so that a crash repeats seconds. Beside that there are the holdouts in use, one file for each task.
 A checkpoint is a folder that appears at once and never changes: `checkpoint.json`,
-`holdout-*.safetensors`, and `learner.safetensors` inside a task.
+`holdout-*.safetensors`, `memory.safetensors` where instances are rehearsed, and
+`learner.safetensors` inside a task.
 """
 
 import contextlib
@@ -31,6 +32,8 @@ from teacherd.daemon.errors import StateError
 from teacherd.daemon.holdout_files import HoldoutFiles, read_holdouts
 from teacherd.daemon.holdout_split import Holdout
 from teacherd.daemon.lineage_log import Pin
+from teacherd.daemon.memory_file import MemoryFile, StoredMemory, read_memory
+from teacherd.models.memory import Memory
 
 CHECKPOINT_FORMAT = 1
 METADATA = "checkpoint.json"
@@ -85,6 +88,8 @@ class Checkpoint:
     learner_sha256: str | None = None
     holdouts: dict[str, str] = field(default_factory=dict)
     """By file, the sha256 of a task's holdout."""
+    memory_sha256: str | None = None
+    """Of the rehearsal memory's file; None for an empty one."""
     checksum: str | None = None
     """Of all the rest; 0.1.0 wrote none."""
     format: int = CHECKPOINT_FORMAT
@@ -99,6 +104,8 @@ class StoredCheckpoint:
     path: Path
     holdouts: dict[int, Holdout] = field(default_factory=dict)
     """By task."""
+    memory: StoredMemory = field(default_factory=StoredMemory)
+    """The newest that is readable, be it of an earlier checkpoint."""
 
 
 _ADAPTER: TypeAdapter[Checkpoint] = TypeAdapter(Checkpoint)
@@ -111,6 +118,7 @@ class CheckpointStore:
         self._directory = directory
         self._keep = keep
         self._files = HoldoutFiles()
+        self._memory_file = MemoryFile()
         try:
             make_directory(directory)
             remove_temporaries(directory)
@@ -122,6 +130,7 @@ class CheckpointStore:
         checkpoint: Checkpoint,
         learner_state: Mapping[str, Tensor] | None = None,
         holdouts: Mapping[int, Holdout] | None = None,
+        memory: Memory | None = None,
     ) -> int:
         """Write a checkpoint durably, then drop the oldest; return its size in bytes.
 
@@ -135,7 +144,8 @@ class CheckpointStore:
 
         def fill(folder: Path) -> None:
             digests = self._files.write(folder, self._path(number), holdouts or {})
-            fields = asdict(replace(checkpoint, holdouts=digests))
+            sha256 = self._memory_file.write(folder, self._path(number), memory or Memory())
+            fields = asdict(replace(checkpoint, holdouts=digests, memory_sha256=sha256))
             fields["checksum"] = _checksum(fields)
             (folder / METADATA).write_bytes(json.dumps(fields, indent=1).encode())
             if data is not None:
@@ -184,10 +194,28 @@ class CheckpointStore:
             else:
                 digests = stored.checkpoint.holdouts
                 # One that is damaged can be gathered again from the records.
-                return replace(stored, holdouts=read_holdouts(stored.path, digests, on_unreadable))
+                holdouts = read_holdouts(stored.path, digests, on_unreadable)
+                memory = self._newest_memory(number, on_unreadable)
+                return replace(stored, holdouts=holdouts, memory=memory)
         if last_error is not None:
             raise last_error
         return None
+
+    def _newest_memory(
+        self, newest: int, on_unreadable: Callable[[StateError], None]
+    ) -> StoredMemory:
+        """Return the memory of a checkpoint or, where it is damaged, of one before."""
+        for number in reversed([each for each in self._numbers() if each <= newest]):
+            path = self._path(number)
+            with contextlib.suppress(OSError, ValidationError):
+                checkpoint = _ADAPTER.validate_json((path / METADATA).read_bytes())
+                try:
+                    state = read_memory(path, checkpoint.memory_sha256)
+                except StateError as error:
+                    on_unreadable(error)
+                else:
+                    return StoredMemory(state, checkpoint.pin.num_entries)
+        return StoredMemory()
 
     def _load(self, path: Path) -> StoredCheckpoint:
         try:

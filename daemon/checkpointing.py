@@ -91,5 +91,5 @@ class Checkpointing:
 
     def _save(self, checkpoint: Checkpoint, state: Mapping[str, Any] | None) -> None:
         started = self._monotonic()
-        size = self._store.save(checkpoint, state, self._core.holdouts.of_tasks)
+        size = self._store.save(checkpoint, state, self._core.holdouts.of_tasks, self._core.memory)
         self._observation.checkpointed(checkpoint, size, self._monotonic() - started)

@@ -39,6 +39,7 @@ from teacherd.daemon.standing import HeldOut, where_held_out
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
 from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.learner import Learner
+from teacherd.models.memory import Memory
 from teacherd.models.provenance import Provenance
 from teacherd.models.task import Schedule, Task
 from teacherd.models.task_report import TaskReport
@@ -110,6 +111,11 @@ class DecidingCore:
         return self._settings
 
     @property
+    def memory(self) -> Memory:
+        """What is learned again with each task."""
+        return self._building.memory
+
+    @property
     def num_steps_done(self) -> int:
         """Optimizer steps made in the task in progress."""
         return self._learner.num_steps_done
@@ -124,6 +130,13 @@ class DecidingCore:
         learner = self._learner
         head = Head(learner.teacher, self._lineage.classes, learner.increments, learner.sigma)
         self._take_settings(settings, head)
+
+    def recall(self, fill: Callable[[Memory], object]) -> None:
+        """Let the memory be filled with what earlier tasks have left, between two tasks."""
+        fill(self.memory)
+        if len(self.memory):
+            # Other ranks are told of it when a learner is built.
+            self.configure(self._settings)
 
     def name_base(self, settings: DecidingConfig) -> DecidingConfig:
         """Return settings that say which base holdout they mean."""

@@ -57,7 +57,7 @@ class LearnerBuilding:
 
     def build(self, config: LearnerConfig, head: Head) -> Learner:
         """Return a learner that goes on from a head; memory of other classes is forgotten."""
-        self.memory.keep_classes(_num_common(self._classes, head.classes))
+        self.memory.keep_classes(num_common(self._classes, head.classes))
         self._classes = head.classes
         return self._build_learner(
             config,
@@ -76,7 +76,7 @@ class LearnerBuilding:
         self._classes = tuple(classes)
 
 
-def _num_common(first: Sequence[str], second: Sequence[str]) -> int:
+def num_common(first: Sequence[str], second: Sequence[str]) -> int:
     """Return how many classes two lists begin with alike."""
     for number, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:

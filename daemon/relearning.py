@@ -16,9 +16,11 @@ from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Outcome, Plan, Rollback
 from teacherd.daemon.errors import StateError, UnavailableError
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.recovery import OpenDecoder, build_decoder, gather_holdouts, reread
+from teacherd.daemon.remembering import remember
 from teacherd.daemon.replay_report import Facts, VerdictComparison, VersionComparison
 from teacherd.models.artifact import (
     LoadedTeacher,
@@ -105,6 +107,18 @@ class Relearning:
             base=base_holdout,
         )
         self._gather(settings)
+
+    def recall(self, entries: Sequence[LoggedEntry]) -> None:
+        """Fill the rehearsal memory as the tasks before have left it.
+
+        Raises:
+            MemoryLostError: Records that it needs are gone or changed.
+        """
+
+        def read(plan: Plan, settings: DecidingConfig) -> BufferedTask:
+            return reread(plan, self._archive, self._decoders(settings))
+
+        self._core.recall(lambda memory: remember(memory, entries, num_known=0, reread=read))
 
     def roll_back(
         self, rollback: Rollback, provenance: Provenance, differing_facts: Facts

@@ -82,6 +82,7 @@ class Replay:
         self._verdicts: list[VerdictComparison] = []
         self._num_verdicts = 0
         self._not_judged: list[int] = []
+        self._num_followed = 0
 
     def run(self) -> ReplayReport:
         """Follow the entries up to the target.
@@ -93,7 +94,8 @@ class Replay:
         num_tasks, done = self._count_tasks(), 0
         threads = torch.get_num_threads()
         try:
-            for logged in self._entries:
+            for place, logged in enumerate(self._entries):
+                self._num_followed = place
                 if self._target in self._lineage.versions:
                     break
                 is_task = self._has_begun and isinstance(logged.entry, Outcome)
@@ -205,7 +207,7 @@ class Replay:
 
     def _begin(self) -> Relearning:
         base, head = (self._load(version) for version in (0, self._lineage.head))
-        return Relearning(
+        relearning = Relearning(
             self._settings(),
             lineage=self._lineage,
             head=head,
@@ -216,6 +218,8 @@ class Replay:
             base_holdout=self._base_holdout,
             device=self._device,
         )
+        relearning.recall(self._entries[: self._num_followed])
+        return relearning
 
     def _load(self, version: int) -> LoadedTeacher:
         record = self._lineage.versions[version]

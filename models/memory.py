@@ -57,6 +57,8 @@ class Memory:
     def __init__(self) -> None:
         self._kept: list[list[npt.NDArray[Any]]] = []
         self._num_offered: list[int] = []
+        self.revision = 0
+        """Another number whenever it may have changed."""
 
     def __len__(self) -> int:
         return sum(map(len, self._kept))
@@ -78,17 +80,22 @@ class Memory:
         """Take in a task that was accepted; once each.
 
         Args:
-            config: How much is kept; what it has no room for any more goes, at random.
+            config: How much is kept; what it has no room for any more goes, at random, and where
+                nothing is to be kept all goes.
             inputs: Of the task, in its order [N, ...].
             labels: Class indices [N].
             num_classes: That the model knows after the task.
             draws: Of the task.
         """
-        self._kept += [[] for _ in range(num_classes - len(self._kept))]
-        self._num_offered += [0] * (num_classes - len(self._num_offered))
         capacity = config.capacity(
             num_classes=num_classes, instance_bytes=math.prod(inputs.shape[1:]) * inputs.itemsize
         )
+        if capacity == 0:
+            self.forget()
+            return
+        self.revision += 1
+        self._kept += [[] for _ in range(num_classes - len(self._kept))]
+        self._num_offered += [0] * (num_classes - len(self._num_offered))
         for label in range(num_classes):
             generator = draws.generator("memory", label)
             self._shrink(label, capacity, generator)
@@ -124,7 +131,13 @@ class Memory:
 
     def keep_classes(self, num_classes: int) -> None:
         """Forget all but the first classes: the model goes back to a version that has no others."""
+        self.revision += 1
         del self._kept[num_classes:], self._num_offered[num_classes:]
+
+    def forget(self) -> None:
+        """Be as at the beginning."""
+        self.revision += 1
+        self._kept, self._num_offered = [], []
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what there is as flat tensors, ready for safetensors; none of an empty memory."""
@@ -146,8 +159,9 @@ class Memory:
         """
         found = [state.get(f"memory.{name}") for name in _TENSORS]
         if all(each is None for each in found):
-            self._kept, self._num_offered = [], []
+            self.forget()
             return
+        self.revision += 1
         inputs, labels, num_offered = (_array(each) for each in found)
         if len(inputs) != len(labels) or not np.isin(labels, np.arange(len(num_offered))).all():
             raise ValueError("memory: inputs, labels and counts do not belong together")
@@ -169,9 +183,6 @@ class Memory:
         generator: torch.Generator,
     ) -> None:
         """Offer instances of a class: the n-th stays with probability capacity / n."""
-        if capacity == 0:
-            self._num_offered[label] += len(inputs)
-            return
         kept, num_offered = self._kept[label], self._num_offered[label]
         uniform = torch.rand(len(inputs), generator=generator, dtype=torch.float64).tolist()
         for each, share in zip(inputs, uniform, strict=True):
