@@ -6,7 +6,7 @@ is learned, replayed and backed up beside the stream log.
 
     log_bytes_per_task       on the disk
     memory_bytes_per_task    held for as long as the daemon runs
-    open_seconds_per_1000    of the processor, of a start: reading, checking, folding a thousand tasks
+    open_seconds_per_1000    CPU of a start: reading, checking and folding a thousand tasks
     replay_ratio             seconds of a replay / seconds of learning the same tasks
     backup_seconds           of a backup of that lineage
 """
