@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, ExitCode, Problem, TeacherdError
@@ -24,6 +26,8 @@ from teacherd.models.ranks import (
 )
 
 OPEN_LABELS = "grow: cannot be had with several ranks yet; take reject, or run one process"
+_START_SECONDS = 300.0
+"""Longest time between the starts of two ranks."""
 _PR_SET_PDEATHSIG = 1
 _TORCHRUN_KILLS_SECONDS = 30.0
 """After it has told its processes to end."""
@@ -56,8 +60,12 @@ def join(config: Config, environment: Mapping[str, str], *, is_standby: bool = F
         raise ConfigurationError(problems)
     _end_with_parent()
     with rank_problems(), rank_errors():
+        store, rank, size = _meet()
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if is_on_gpu(config) else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
             timeout=timedelta(seconds=config.process.rank_timeout_seconds),
         )
     ranks = Ranks.of_process()
@@ -102,6 +110,17 @@ def rank_problems() -> Iterator[None]:
         raise UnequalRanksError(str(error)) from error
     except RanksRefusedError as error:
         raise ConfigurationError([Problem(error.key, error.message)]) from error
+
+
+def _meet() -> tuple[Any, int, int]:
+    """Wait for the other ranks where torchrun says; some may take longer to start than others.
+
+    Only then does the short time begin in which one has to answer another.
+    """
+    store, rank, size = next(rendezvous("env://"))
+    store.set(f"here/{rank}", "")
+    store.wait([f"here/{each}" for each in range(size)], timedelta(seconds=_START_SECONDS))
+    return store, rank, size
 
 
 def _end_with_parent() -> None:

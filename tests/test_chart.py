@@ -175,6 +175,26 @@ def test_several_ranks_are_started_by_torchrun(helm: Path) -> None:
     assert 0 != template(helm, "--set-json", "daemon.ranks=0").returncode
 
 
+def test_several_pods_are_ranks_that_find_each_other_by_a_headless_service(helm: Path) -> None:
+    """The first one, by whose name they meet, has the lineage and answers alone; no probes."""
+    objects = rendered(helm, "daemon.pods=3", "daemon.ranks=2", 'config={"source": "kafka"}')
+    daemon = only(objects, "StatefulSet")
+    pod = daemon["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    services = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "Service")}
+
+    assert (3, "teacherd-ranks") == (daemon["spec"]["replicas"], daemon["spec"]["serviceName"])
+    assert {"--nnodes=3", "--nproc-per-node=2"} < set(container["command"])
+    assert "--rdzv-endpoint=teacherd-0.teacherd-ranks:29400" in container["command"]
+    assert ["validate"] == [each["name"] for each in pod["initContainers"]]
+    assert not any(name.endswith("Probe") for name in container)
+    assert "None" == services["teacherd-ranks"]["clusterIP"]
+    answering = services["teacherd"]["selector"]["statefulset.kubernetes.io/pod-name"]
+    assert "teacherd-0" == answering
+    refused = template(helm, "--set-json", "daemon.pods=2")
+    assert "daemon.pods: above 1 needs config.source: kafka" in refused.stderr
+
+
 def test_what_watches_is_off_until_it_is_asked_for(helm: Path) -> None:
     """A cluster without the Prometheus operator would refuse its kinds."""
     kinds = {each["kind"] for each in rendered(helm)}

@@ -101,6 +101,44 @@ that is still making its base model: a restart would not make them find a versio
 {{- ternary "HTTPS" "HTTP" (not (empty (dig "serving" "certificate_file" "" .Values.config))) -}}
 {{- end -}}
 
+{{/* The service that gives the daemon's pods their names; of several ranks the headless one. */}}
+{{- define "teacherd.daemonNetwork" -}}
+{{- printf "%s%s" (include "teacherd.fullname" .) (ternary "-ranks" "" (gt (int .Values.daemon.pods) 1)) -}}
+{{- end -}}
+
+{{/* What every container of the daemon's pod finds around it. */}}
+{{- define "teacherd.daemonSurroundings" -}}
+{{- $config := include "teacherd.config" . | fromYaml -}}
+workingDir: /var/lib/teacherd
+securityContext: {{- toYaml .Values.containerSecurityContext | nindent 2 }}
+env:
+  # The image sets it, and the environment goes before the file.
+  - name: TEACHERD_ENDPOINTS__HOST
+    value: {{ $config.endpoints.host | quote }}
+  {{- if gt (int .Values.daemon.pods) 1 }}
+  - name: POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- end }}
+  {{- with .Values.daemon.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with include "teacherd.secret" . }}
+envFrom:
+  - secretRef: {name: {{ . }}}
+{{- end }}
+resources: {{- toYaml .Values.daemon.resources | nindent 2 }}
+volumeMounts:
+  - {name: state, mountPath: /var/lib/teacherd}
+  - {name: config, mountPath: /etc/teacherd, readOnly: true}
+  - {name: tmp, mountPath: /tmp}
+  {{- if .Values.base.existingClaim }}
+  - {name: base, mountPath: /base, readOnly: true}
+  {{- end }}
+  {{- with .Values.daemon.volumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
 {{/* What both pods are told alike: (list $ .Values.daemon). */}}
 {{- define "teacherd.podSettings" -}}
 {{- $root := index . 0 -}}
