@@ -12,6 +12,7 @@ from teacherd.daemon.cli_support import (
     ConfigOption,
     JsonOption,
     SetOption,
+    end_with,
     print_facts,
     print_json,
     print_table,
@@ -60,7 +61,7 @@ def run(
     configure_logs(settings.logging, rank=rank_of(os.environ))
     ranks = join(settings, os.environ, is_standby=standby)
     if ranks.rank:
-        raise typer.Exit(int(Follower(settings, ranks, os.environ).run()))
+        end_with(Follower(settings, ranks, os.environ).run())
     service = Service(
         settings,
         reread=lambda: read_config(config, assignments),
@@ -68,7 +69,7 @@ def run(
         is_standby=standby,
         ranks=ranks,
     )
-    raise typer.Exit(int(service.run()))
+    end_with(service.run())
 
 
 def install(

@@ -4,7 +4,13 @@ from typing import Annotated
 
 import typer
 
-from teacherd.daemon.cli_support import DEFAULT_CONFIG, ConfigOption, SetOption, read_config
+from teacherd.daemon.cli_support import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    SetOption,
+    end_with,
+    read_config,
+)
 
 # Imports of torch stand inside the verb: see cli_service.
 
@@ -33,4 +39,4 @@ def serve(
     raise_open_files()
     own = str(Path(settings.process.state_directory) / PUBLIC)
     root = root or settings.serving.root or own
-    raise typer.Exit(int(Serving(settings.serving, root=root).run()))
+    end_with(Serving(settings.serving, root=root).run())

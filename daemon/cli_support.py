@@ -1,5 +1,6 @@
 """What the verbs share: options, configuration, output for people and for programs."""
 
+import gc
 import io
 import json
 import os
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -73,6 +74,16 @@ def read_config(
         environment=read_environment(),
         assignments=assignments or (),
     )
+
+
+def end_with(code: int) -> NoReturn:
+    """End the process with a code; all that it owned must be closed.
+
+    An interpreter that ends looks through all objects for cycles: a second of work with torch,
+    beyond every deadline, and many seconds on a machine that is busy.
+    """
+    gc.freeze()
+    raise typer.Exit(code)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 (any JSON value)
