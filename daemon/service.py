@@ -21,7 +21,7 @@ from teacherd.daemon.commands import Commands
 from teacherd.daemon.commands_endpoint import CommandsEndpoint
 from teacherd.daemon.config import Config, changed_keys
 from teacherd.daemon.endpoints import Endpoints, read_admin_token, read_token
-from teacherd.daemon.errors import ConfigurationError, ExitCode
+from teacherd.daemon.errors import ConfigurationError, ExitCode, TemporaryError
 from teacherd.daemon.failure import exit_code_of, is_known
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.instances_endpoint import InstancesEndpoint
@@ -36,7 +36,7 @@ from teacherd.daemon.public_files import PublicFiles
 from teacherd.daemon.service_manager import ServiceManager
 from teacherd.daemon.source_opening import open_appender
 from teacherd.daemon.state_directory import PUBLIC, make_state_directory
-from teacherd.daemon.state_lock import StateLock, wait_for_lock
+from teacherd.daemon.state_lock import StateLock, require_not_held, wait_for_lock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.daemon.status_view import StatusView
 from teacherd.daemon.validation import validate_files
@@ -105,19 +105,7 @@ class Service:
             TeacherdError: It could not start.
         """
         with self._signals(), ExitStack() as closing_last:
-            endpoints = Endpoints(
-                self._config.endpoints,
-                metrics=self._metrics,
-                board=self._board,
-                readiness=lambda: self._state,
-                view=self._view,
-                routes=[
-                    *page_routes(self._history.snapshot),
-                    *self._public_routes(),
-                    *self._posting_routes(closing_last),
-                    *self._command_routes(),
-                ],
-            )
+            endpoints = self._open_endpoints(closing_last)
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
             try:
                 self._serve(endpoints)
@@ -131,6 +119,27 @@ class Service:
             logging.shutdown()
             os._exit(self._exit_code)
         return self._exit_code
+
+    def _open_endpoints(self, closing_last: ExitStack) -> Endpoints:
+        try:
+            return Endpoints(
+                self._config.endpoints,
+                metrics=self._metrics,
+                board=self._board,
+                readiness=lambda: self._state,
+                view=self._view,
+                routes=[
+                    *page_routes(self._history.snapshot),
+                    *self._public_routes(),
+                    *self._posting_routes(closing_last),
+                    *self._command_routes(),
+                ],
+            )
+        except TemporaryError:
+            # Where the same daemon is started twice, who learns here says more than who has a port.
+            if not self._is_standby:
+                require_not_held(Path(self._config.process.state_directory))
+            raise
 
     @property
     def _has_threads(self) -> bool:

@@ -69,6 +69,17 @@ class StateLock:
             raise StateError(path, f"cannot be written: {error.strerror}") from error
 
 
+def require_not_held(directory: Path) -> None:
+    """See that no other process holds a state directory, and hold it no longer than that.
+
+    Raises:
+        HeldError: One does.
+        StateError: The directory cannot be written.
+    """
+    if (directory / "lock").exists():
+        StateLock(directory).close()
+
+
 def wait_for_lock(
     directory: Path,
     *,

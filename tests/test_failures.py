@@ -126,14 +126,16 @@ def test_a_port_in_use_is_a_passing_fault(tmp_path: Path, digits_base_model: Pat
 def test_a_second_writer_is_refused_with_the_pid_of_the_first(
     tmp_path: Path, digits_base_model: Path
 ) -> None:
-    """One lineage has one writer."""
-    daemon = DaemonProcess(tmp_path, settings(tmp_path, digits_base_model))
+    """One lineage has one writer; the same settings twice ask for the same port as well."""
+    raw = settings(tmp_path, digits_base_model)
+    daemon = DaemonProcess(tmp_path, raw)
     try:
         daemon.start()
-        code, message = run(tmp_path, settings(tmp_path, digits_base_model))
+        for port in (0, daemon.port):
+            code, message = run(tmp_path, changed(raw, "endpoints", port=port))
 
-        assert ExitCode.TEMPORARY == code
-        assert f"in use by process {daemon.process.pid}" in message
+            assert ExitCode.TEMPORARY == code
+            assert f"in use by process {daemon.process.pid}" in message
         assert 0 == daemon.stop()
     finally:
         daemon.close()
