@@ -47,17 +47,23 @@ def _change(config: LearnerConfig, changes: Mapping[str, Any]) -> LearnerConfig:
     return config
 
 
-def _learned(**changes: Any) -> Callable[[Setup], Trainer]:  # noqa: ANN401 - settings
-    """Return what builds the daemon's learner with some settings changed, `a__b` for a.b."""
-    settings = {name.replace("__", "."): value for name, value in changes.items()}
+def _changed(changes: Mapping[str, Any]) -> Callable[[Setup], Trainer]:
+    """Return what builds the daemon's learner with some settings changed."""
 
     def build(setup: Setup) -> Trainer:
-        config = _change(setup.scale.learning, settings)
+        config = _change(setup.scale.learning, changes)
         return LearnerTrainer(setup, setup.learner(config), config)
 
     return build
 
 
+def _learned(**changes: Any) -> Callable[[Setup], Trainer]:  # noqa: ANN401 - settings
+    """Return the same from `a__b` for a.b."""
+    return _changed({name.replace("__", "."): value for name, value in changes.items()})
+
+
+# KC-EMA as the paper has it: intermittent, towards a student in training.
+_INTERMITTENT = {"consolidation.retain": 0.5, "consolidation.interval_epochs": 5}
 _PLAIN = {"distillation.label_share": 1.0, "distillation.dust_weight": 0.0}
 _SERVED = {**_PLAIN, "consolidation.kind": "none"}
 
@@ -96,7 +102,7 @@ def _build_early_stopping(setup: Setup) -> Trainer:
 
 
 def _build_fine_tuning_ema(setup: Setup) -> Trainer:
-    config = _change(setup.scale.learning, _PLAIN)
+    config = _change(setup.scale.learning, {**_PLAIN, **_INTERMITTENT})
     return LearnerTrainer(setup, setup.learner(config), config)
 
 
@@ -116,7 +122,7 @@ METHODS: Mapping[str, Method] = {
         text="fine-tuning with early stopping on a tenth of each task", build=_build_early_stopping
     ),
     "fine_tuning_ema": Method(
-        text="fine-tuning + KC-EMA (no distillation)", build=_build_fine_tuning_ema
+        text="fine-tuning + KC-EMA every 5 epochs, retain 0.5", build=_build_fine_tuning_ema
     ),
     "lwf": Method(text="LwF", build=_rival(LwfLearner)),
     "ewc": Method(
@@ -127,7 +133,7 @@ METHODS: Mapping[str, Method] = {
         build=_rival(ReplayLearner, needs_base=True),
         memory=f"{ReplayLearner.instances_per_class} instances per class",
     ),
-    "ours": Method(text="ours: DBD + KC-EMA, the defaults", build=_learned()),
+    "ours": Method(text="ours: DBD + consolidation by size, the defaults", build=_learned()),
     "without_fused": Method(
         text="ours without the teacher's share in the labels",
         build=_learned(distillation__label_share=1.0),
@@ -136,22 +142,37 @@ METHODS: Mapping[str, Method] = {
         text="ours without dusted inputs", build=_learned(distillation__dust_weight=0.0)
     ),
     "without_consolidation": Method(
-        text="ours without KC-EMA, student served", build=_learned(consolidation__kind="none")
+        text="ours without consolidation, student served",
+        build=_learned(consolidation__kind="none"),
     ),
     "fused_form": Method(
         text="ours with fused labels at temperature 1, as the paper has them",
         build=_learned(distillation__form="fused", distillation__temperature=1.0),
     ),
+    "noise_dust": Method(
+        text="ours with noise alone as dust, as the paper has it",
+        build=_learned(distillation__dust="noise"),
+    ),
     "mixed_dust": Method(
-        text="ours with mixed pairs as dust", build=_learned(distillation__dust="mixed")
+        text="ours with mixed pairs alone as dust", build=_learned(distillation__dust="mixed")
+    ),
+    "intermittent": Method(
+        text="ours with KC-EMA every 5 epochs, retain 0.5; the EMA(m_eff) of SE and STS",
+        build=_changed(_INTERMITTENT),
     ),
     "spatial": Method(
-        text="ours with SE instead of EMA, same expected retain",
-        build=_learned(consolidation__kind="spatial"),
+        text="ours with SE every 5 epochs, retain 0.5",
+        build=_changed({**_INTERMITTENT, "consolidation.kind": "spatial"}),
     ),
     "spatial_temporal": Method(
-        text="ours with STS instead of EMA(m_eff), same expected retain",
-        build=_learned(consolidation__kind="spatial_temporal", consolidation__keep_probability=0.1),
+        text="ours with STS every 5 epochs, retain 0.5, p 0.3",
+        build=_changed(
+            {
+                **_INTERMITTENT,
+                "consolidation.kind": "spatial_temporal",
+                "consolidation.keep_probability": 0.3,
+            }
+        ),
     ),
     "guarded": Method(
         text="ours, guarded: 5 % of each task held out for the gate",

@@ -108,11 +108,11 @@ class Demo:
             },
             **self._source_settings(),
             "tasks": {"instances": stream.task_instances, "min_instances": 1},
-            # A drift is to be followed, so labels weigh more than by default; tasks of a hundred
-            # are small, so a little more of the old teacher is kept.
+            # A drift is to be followed: labels weigh more than by default, nothing holds between
+            # two drifted inputs, and a task of a hundred is taken over whole.
             "learning": {
-                "distillation": {"label_share": 0.7},
-                "consolidation": {"retain": 0.3},
+                "distillation": {"label_share": 0.7, "dust": "noise"},
+                "consolidation": {"retain": 0.0},
             },
             # Tasks of a hundred: a share of the default 5 % would rarely be enough to be sure.
             "gate": {"holdout_share": 0.15},

@@ -8,6 +8,7 @@ KC-EMA decides when and how far, SE and STS which fragments. A fragment is one p
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from teacherd.models.draws import Draws
+
+_RETAIN_WITH_NEW_CLASSES = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,38 +29,61 @@ class ConsolidationConfig:
     """ema averages every tensor (S); spatial takes some tensors whole and leaves the others (S);
     spatial_temporal averages some and leaves the others (C); none makes the student the teacher
     at the end of the task, as plain training does."""
-    retain: float = 0.2
-    """Share of the old teacher left after one task, in expectation where tensors are drawn; 0.2 to
-    0.7 is sensible. (O)"""
+    retain: float | None = None
+    """Share of the old teacher left after one task, in expectation where tensors are drawn; null
+    takes it from the size of the task: exp(-instances / horizon_instances) (ours). (O)"""
+    horizon_instances: float = 200.0
+    """Instances of which a task, or several together, leave 37 % of the old teacher, where `retain`
+    is null: small tasks are learned by heart, so that less is taken over of each. (ours)"""
     momentum: float | None = None
     """Share of the teacher that one consolidation keeps (alpha), in expectation; null derives it
     from `retain`, which then holds for any number of epochs. (O)"""
     freezing_epochs: int = 10
     """Epochs at the start of a task that train the student only. (S)"""
-    interval_epochs: int = 5
-    """Epochs from one consolidation to the next. (O)"""
+    interval_epochs: int | None = None
+    """Epochs from one consolidation to the next; null consolidates once, at the end of the task:
+    until then the old teacher is asked, which keeps and gains more than one that moves. (O)"""
     keep_probability: float = 0.1
     """Probability that spatial_temporal leaves a tensor of the teacher as it is; the rest is
     averaged further, so that `retain` holds. Other kinds do not use it. (O)"""
 
     def __post_init__(self) -> None:
-        shares = {"retain": self.retain, "keep_probability": self.keep_probability}
-        if self.momentum is not None:
-            shares["momentum"] = self.momentum
-        for name, share in shares.items():
-            if not 0 <= share < 1:
+        for name in ("retain", "keep_probability", "momentum"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share < 1:
                 raise ValueError(f"{name}: {share}: must be at least 0 and below 1; take 0.5")
+        if not 0 < self.horizon_instances < math.inf:
+            raise ValueError(
+                f"horizon_instances: {self.horizon_instances}: must be above 0 and finite; take 200"
+            )
         if self.freezing_epochs < 0:
             raise ValueError(f"freezing_epochs: {self.freezing_epochs}: is negative; take 10")
-        if self.interval_epochs < 1:
-            raise ValueError(f"interval_epochs: {self.interval_epochs}: is below 1; take 5")
+        if self.interval_epochs is not None and self.interval_epochs < 1:
+            raise ValueError(f"interval_epochs: {self.interval_epochs}: is below 1; take null or 5")
         largest = self.retain if self.momentum is None else self.momentum
-        if self.kind == "spatial_temporal" and self.keep_probability > largest:
+        if (
+            self.kind == "spatial_temporal"
+            and largest is not None
+            and self.keep_probability > largest
+        ):
             raise ValueError(
                 f"keep_probability: {self.keep_probability}: must be at most {largest}, since "
                 "leaving tensors alone already retains more than is asked for; lower it, or raise "
                 "retain (or momentum)"
             )
+
+    def retain_of(self, num_instances: int, *, has_new_classes: bool = False) -> float:
+        """Return the share of the old teacher that a task of so many instances leaves.
+
+        Where it comes from the size, the same instances leave the same, into however many tasks
+        they are cut. New classes are nothing that an old teacher knows better: of a task that
+        brings some, however small, most is taken over.
+        """
+        if self.retain is not None:
+            return self.retain
+        if has_new_classes:
+            return _RETAIN_WITH_NEW_CLASSES
+        return math.exp(-num_instances / self.horizon_instances)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,21 +100,27 @@ class ConsolidationPlan:
     """Share of the teacher in the fragments that do not."""
 
 
-def plan_consolidations(config: ConsolidationConfig, *, epochs: int) -> ConsolidationPlan:
-    """Return when and how far a task of this many epochs consolidates.
+def plan_consolidations(
+    config: ConsolidationConfig, *, epochs: int, num_instances: int, has_new_classes: bool = False
+) -> ConsolidationPlan:
+    """Return when and how far a task of so many epochs and instances consolidates.
 
     Ours: the consolidations are counted back from the end, every `interval_epochs`, down to the
     end of the freezing period, so that the last one sees the finished student. A task no longer
-    than the freezing period consolidates once, at its end.
+    than the freezing period consolidates once, at its end, and so does any without an interval.
 
     With K consolidations alpha is retain ** (1 / K) (O). SE and STS keep that same share in
     expectation, m_eff = 1 - (1 - p)(1 - m) (derived in method.md 4): for SE m = 0 and so p = alpha;
-    for STS p is given and m follows.
+    for STS p is given and m follows, at least 0.
     """
     if config.kind == "none":
         return ConsolidationPlan(epochs=(epochs,), alpha=0.0, keep_probability=0.0, momentum=0.0)
-    due = range(epochs, min(config.freezing_epochs, epochs - 1), -config.interval_epochs)
-    alpha = config.retain ** (1 / len(due)) if config.momentum is None else config.momentum
+    interval = config.interval_epochs or epochs
+    due = range(epochs, min(config.freezing_epochs, epochs - 1), -interval)
+    alpha = config.momentum
+    if alpha is None:
+        retain = config.retain_of(num_instances, has_new_classes=has_new_classes)
+        alpha = retain ** (1 / len(due))
     keep_probability = {"ema": 0.0, "spatial": alpha}.get(config.kind, config.keep_probability)
     momentum = {"ema": alpha, "spatial": 0.0}.get(
         config.kind, 1 - (1 - alpha) / (1 - keep_probability)

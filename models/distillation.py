@@ -132,7 +132,11 @@ def _dusted(
         return _mixed(inputs, generator)
     if sigma is None:
         raise ValueError("sigma: None: dust needs its standard deviation; calibrate it first")
-    return torch.empty_like(inputs).normal_(0, sigma, generator=generator).add_(inputs)
+    noisy = torch.empty_like(inputs).normal_(0, sigma, generator=generator).add_(inputs)
+    if config.dust == "noise":
+        return noisy
+    num_mixed = len(inputs) // 2
+    return torch.cat([_mixed(inputs, generator)[:num_mixed], noisy[num_mixed:]])
 
 
 def _mixed(inputs: Tensor, generator: torch.Generator) -> Tensor:

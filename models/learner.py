@@ -215,7 +215,12 @@ class Learner:
                 on_batch=self._on_batch,
             ),
             old=old,
-            consolidations=plan_consolidations(self._config.consolidation, epochs=schedule.epochs),
+            consolidations=plan_consolidations(
+                self._config.consolidation,
+                epochs=schedule.epochs,
+                num_instances=len(task.labels),
+                has_new_classes=task.num_new_classes > 0,
+            ),
             before=before,
             sigma_before=sigma_before,
             increments_before=increments_before,

@@ -16,6 +16,7 @@ from teacherd.models.evaluation import evaluate
 from teacherd.models.head_growth import widened
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.losses import DistillationConfig
 from teacherd.models.memory import MemoryConfig
 from teacherd.models.old_classes import NewClassesConfig
 from teacherd.models.task import Schedule, Task
@@ -225,7 +226,12 @@ def test_old_classes_are_still_told_apart_while_new_ones_are_learned() -> None:
     old, new = (task_of(classes, number=99, per_class=50) for classes in ((0, 1, 2), (3, 4, 5)))
     results = {}
     for weight in (4.0, 0.0):
-        config = LearnerConfig(batch_size=16, new_classes=NewClassesConfig(weight=weight))
+        config = LearnerConfig(
+            batch_size=16,
+            new_classes=NewClassesConfig(weight=weight),
+            distillation=DistillationConfig(dust="noise"),
+            consolidation=ConsolidationConfig(retain=0.2),  # of the first task, too
+        )
         learner = build_learner(config)
         schedule = Schedule(seed=0, epochs=20, learning_rate=0.01)
         for task in (
@@ -246,7 +252,11 @@ def test_a_memory_keeps_old_classes_known_among_new_ones() -> None:
     old, new = (task_of(classes, number=99, per_class=50) for classes in ((0, 1, 2), (3, 4)))
     results = {}
     for num in (5, 0):
-        config = LearnerConfig(batch_size=16, memory=MemoryConfig(instances_per_class=num))
+        config = LearnerConfig(
+            batch_size=16,
+            memory=MemoryConfig(instances_per_class=num),
+            consolidation=ConsolidationConfig(retain=0.2),  # of the first task, too
+        )
         learner = build_learner(config)
         schedule = Schedule(seed=0, epochs=20, learning_rate=0.01)
         learner.learn(task_of((0, 1, 2), per_class=30), schedule)

@@ -102,6 +102,7 @@ KEYS = [
     "learning.memory.max_bytes",
     "learning.consolidation.kind",
     "learning.consolidation.retain",
+    "learning.consolidation.horizon_instances",
     "learning.consolidation.momentum",
     "learning.consolidation.freezing_epochs",
     "learning.consolidation.interval_epochs",

@@ -166,15 +166,17 @@ def test_masks_are_those_of_their_update_whenever_they_are_drawn() -> None:
         (3, 10, 1, (3,)),
         (1, 0, 1, (1,)),
         (3, 0, 1, (1, 2, 3)),
+        (40, 10, None, (40,)),
+        (3, 0, None, (3,)),
     ],
 )
 def test_consolidations_are_counted_back_from_the_end(
-    epochs: int, freezing: int, interval: int, expected: tuple[int, ...]
+    epochs: int, freezing: int, interval: int | None, expected: tuple[int, ...]
 ) -> None:
     """The last epoch always consolidates, none inside the freezing period does otherwise."""
     config = ConsolidationConfig(freezing_epochs=freezing, interval_epochs=interval)
 
-    assert expected == plan_consolidations(config, epochs=epochs).epochs
+    assert expected == plan_consolidations(config, epochs=epochs, num_instances=9).epochs
 
 
 @given(
@@ -192,16 +194,37 @@ def test_every_kind_retains_what_is_asked_for(
         retain=retain,
         interval_epochs=interval,
     )
-    plan = plan_consolidations(config, epochs=epochs)
+    plan = plan_consolidations(config, epochs=epochs, num_instances=9)
     m_eff = 1 - (1 - plan.keep_probability) * (1 - plan.momentum)
 
     assert m_eff ** len(plan.epochs) == pytest.approx(retain, rel=1e-6)
     assert plan.alpha == pytest.approx(m_eff, rel=1e-6)
 
 
+@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
+def test_what_is_retained_does_not_depend_on_how_a_stream_is_cut(sizes: list[int]) -> None:
+    """Without `retain` the size decides: 200 instances leave 37 %, in one task or in many."""
+    config = ConsolidationConfig(horizon_instances=200)
+    plans = [plan_consolidations(config, epochs=40, num_instances=size) for size in sizes]
+    left = math.prod(plan.alpha for plan in plans)
+
+    assert math.exp(-sum(sizes) / 200) == pytest.approx(left)
+    assert all((40,) == plan.epochs for plan in plans)
+
+
+def test_spatial_temporal_takes_as_much_as_it_can_of_a_large_task() -> None:
+    """What the size would leave is less than is left alone: the rest is taken over whole."""
+    config = ConsolidationConfig(kind="spatial_temporal", keep_probability=0.1)
+    plan = plan_consolidations(config, epochs=40, num_instances=5_000)
+
+    assert (0.1, 0.0) == (plan.keep_probability, plan.momentum)
+
+
 def test_a_given_momentum_is_taken_as_it_is() -> None:
     """The factor alpha can be given; then `retain` plays no part (method.md 3)."""
-    plan = plan_consolidations(ConsolidationConfig(momentum=0.8, retain=0.1), epochs=40)
+    plan = plan_consolidations(
+        ConsolidationConfig(momentum=0.8, retain=0.1), epochs=40, num_instances=9
+    )
 
     assert (0.8, 0.8) == (plan.alpha, plan.momentum)
 
@@ -209,7 +232,7 @@ def test_a_given_momentum_is_taken_as_it_is() -> None:
 def test_without_consolidation_the_student_becomes_the_teacher() -> None:
     """`none` copies the student exactly, once, at the end, and retains nothing."""
     teacher, student = build_tiny_cnn(1), build_tiny_cnn(2)
-    plan = plan_consolidations(ConsolidationConfig(kind="none"), epochs=4)
+    plan = plan_consolidations(ConsolidationConfig(kind="none"), epochs=4, num_instances=9)
     for epoch in (1, 2, 3, 4):
         consolidate_after_epoch(epoch, plan, teacher=teacher, student=student, draws=DRAWS)
 
@@ -222,7 +245,7 @@ def test_without_consolidation_the_student_becomes_the_teacher() -> None:
 def test_the_retained_share_is_what_a_moving_teacher_shows(kind: str) -> None:
     """From ones towards zeros, what is left is the share retained; of statistics, exactly that."""
     config = ConsolidationConfig(kind=kind, retain=0.5, keep_probability=0.4)  # type: ignore[arg-type] # parametrised
-    plan = plan_consolidations(config, epochs=40)
+    plan = plan_consolidations(config, epochs=40, num_instances=9)
     teacher, student = build_tiny_cnn(1), build_tiny_cnn(1)
     for one, zero in zip(teacher.parameters(), student.parameters(), strict=True):
         nn.init.ones_(one)
@@ -245,6 +268,7 @@ def test_the_retained_share_is_what_a_moving_teacher_shows(kind: str) -> None:
     [
         ({"retain": 1.0}, "retain: 1.0"),
         ({"retain": -0.1}, "retain: -0.1"),
+        ({"horizon_instances": 0}, "horizon_instances: 0"),
         ({"momentum": 1.0}, "momentum: 1.0"),
         ({"keep_probability": 1.5}, "keep_probability: 1.5"),
         ({"freezing_epochs": -1}, "freezing_epochs: -1"),

@@ -66,7 +66,7 @@ def test_joint_passes_give_what_separate_ones_do(
     """With frozen statistics, fused and dust term and their weighted sum are the formulas'."""
     student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
     config = DistillationConfig(
-        label_share=label_share, dust_weight=dust_weight, form="fused", temperature=2
+        label_share=label_share, dust_weight=dust_weight, form="fused", temperature=2, dust="noise"
     )
     answers = teacher(BATCH.inputs).detach() if is_known else None
     terms = terms_of(config, student, teacher, answers)
@@ -148,6 +148,19 @@ def test_mixed_dust_blends_each_input_with_another(shape: tuple[int, ...]) -> No
     assert torch.equal(seen[0][6:], seen[1])
 
 
+def test_half_of_a_batch_is_mixed_and_half_gets_noise() -> None:
+    """Both kinds of dust: the first half lies between two inputs, the rest is noise around them."""
+    dusted = dusted_by(DistillationConfig(dust="both"))
+    noisy = dusted_by(DistillationConfig(dust="noise"))
+    smallest, largest = BATCH.inputs.amin(dim=0), BATCH.inputs.amax(dim=0)
+    half = len(BATCH.inputs) // 2
+
+    assert bool((dusted[:half] >= smallest - 1e-6).all())
+    assert bool((dusted[:half] <= largest + 1e-6).all())
+    assert torch.equal(noisy[half:], dusted[half:])
+    assert not torch.equal(noisy[:half], dusted[:half])
+
+
 def test_the_split_form_weighs_dust_by_the_square_of_the_temperature() -> None:
     """Total: split loss and four times the dust at temperature 2; a label alone: at 1."""
     student, teacher = build_tiny_cnn(1).eval(), build_tiny_cnn(2).eval()
@@ -164,6 +177,27 @@ def test_the_split_form_weighs_dust_by_the_square_of_the_temperature() -> None:
     torch.testing.assert_close(split, terms["fused"])
     torch.testing.assert_close(split + 2 * terms["dust"], terms["total"])
     torch.testing.assert_close(F.cross_entropy(student(BATCH.inputs), BATCH.labels), alone["fused"])
+
+
+def dusted_by(config: DistillationConfig) -> Tensor:
+    """Return what a batch looks like dusted, as its student sees it."""
+    seen: list[Tensor] = []
+
+    class Keeper(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(inputs)
+            return inputs.flatten(1)[:, :3]
+
+    loss_terms(
+        config,
+        BATCH,
+        student=Keeper(),
+        teacher=Keeper(),
+        answers_BK=None,
+        sigma=0.5,
+        generator=torch.Generator().manual_seed(1),
+    )
+    return seen[0][len(BATCH.inputs) :]
 
 
 def test_gradients_reach_the_student_only() -> None:

@@ -35,7 +35,7 @@ from teacherd.models.task import Schedule, Task
 CPU = torch.device("cpu")
 FIVE_EPOCHS = Schedule(seed=3, epochs=5, learning_rate=0.05)
 SGD = OptimizerConfig(kind="sgd", decay="none")
-NOISE = DistillationConfig(form="fused", temperature=1)
+NOISE = DistillationConfig(form="fused", temperature=1, dust="noise")
 METHOD = LearnerConfig(
     batch_size=4,
     optimizer=SGD,
