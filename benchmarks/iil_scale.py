@@ -59,15 +59,16 @@ class Scale:
         learning: Any = self.learning
         for assignment in assignments:
             name, _, value = assignment.partition("=")
-            learning = _assign(learning, name.split("."), yaml.safe_load(value))
+            learning = assign_setting(learning, name.split("."), yaml.safe_load(value))
         return replace(self, learning=learning)
 
 
-def _assign(config: Any, path: list[str], value: Any) -> Any:  # noqa: ANN401 - any dataclass
+def assign_setting(config: Any, path: list[str], value: Any) -> Any:  # noqa: ANN401 - any dataclass
+    """Return a configuration with the setting at a path changed."""
     if not hasattr(config, path[0]):
         raise ValueError(f"--set: {path[0]}: {type(config).__name__} has no such setting")
     if len(path) > 1:
-        value = _assign(getattr(config, path[0]), path[1:], value)
+        value = assign_setting(getattr(config, path[0]), path[1:], value)
     return replace(config, **{path[0]: value})
 
 

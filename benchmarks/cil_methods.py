@@ -1,0 +1,263 @@
+"""The methods that benchmarks/cil.py compares: rivals, ours, ablations.
+
+All of them learn in the daemon's own Learner; a rival is a setting of it. Nothing that is learned
+from but the newest increment is at hand, unless a method says that it has a memory.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from cil_data import ClassCourse
+from cil_scale import ClassScale
+from torch import Tensor, nn
+
+from teacherd.daemon.dataset import Dataset
+from teacherd.daemon.pretraining import pretrain
+from teacherd.models.backbone import BackboneConfig
+from teacherd.models.draws import Draws
+from teacherd.models.evaluation import Evaluation, evaluate
+from teacherd.models.learner import Learner
+from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.memory import Memory
+from teacherd.models.module_tensors import (
+    load_module_tensors,
+    module_tensors,
+    snapshot,
+    with_prefix,
+)
+from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSetup:
+    """What every method starts from."""
+
+    scale: ClassScale
+    course: ClassCourse
+    base: nn.Module
+    """The network that has learned the first increment; whoever changes it takes a copy."""
+    preprocessing: Preprocessing
+    order: int
+    device: torch.device
+
+    def measure(self, network: nn.Module, dataset: Dataset) -> Evaluation:
+        """Measure a network on a data set."""
+        return evaluate(
+            network,
+            dataset.inputs,
+            dataset.labels,
+            preprocessing=self.preprocessing,
+            device=self.device,
+        )
+
+
+class ClassTrainer(Protocol):
+    """Learns a course increment by increment."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What is measured and would be served."""
+
+    def learn(self, number: int) -> Mapping[str, float]:
+        """Learn an increment, the base's being 0; return what is worth noting."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what must survive between two increments."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
+        """Go on after so many increments behind the base."""
+
+
+class LearnerTrainer:
+    """Learns each increment with the learner, and accepts whatever comes of it."""
+
+    def __init__(self, setup: ClassSetup, config: LearnerConfig, *, is_one_group: bool) -> None:
+        self._setup = setup
+        self._config = config
+        self._is_one_group = is_one_group
+        memory = Memory()
+        base = setup.course.parts[0]
+        memory.offer(
+            config.memory,
+            base.inputs,
+            base.labels,
+            num_classes=setup.course.increments[0],
+            draws=Draws(seed=setup.order, task=0),
+        )
+        self._learner = self._build(setup.base, memory, sigma=None, num_done=0)
+
+    @property
+    def network(self) -> nn.Module:
+        """The teacher."""
+        return self._learner.teacher
+
+    def learn(self, number: int) -> Mapping[str, float]:
+        """Learn it whole."""
+        part = self._setup.course.parts[number]
+        if self._is_one_group:
+            self._learner.increments = ()
+        task = Task(
+            number=number,
+            inputs=part.inputs,
+            labels=part.labels,
+            num_new_classes=self._setup.course.increments[number],
+        )
+        report = self._learner.learn(task, self._config.schedule(self._setup.order))
+        self._learner.accept()
+        return dict(report.losses)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return teacher, memory and the dust's strength."""
+        state = snapshot(module_tensors(self._learner.teacher), prefix="teacher")
+        if self._learner.sigma is not None:
+            state["sigma"] = torch.tensor(self._learner.sigma, dtype=torch.float64)
+        return {**state, **self._learner.memory.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
+        """Put the learner where it was."""
+        setup, memory = self._setup, Memory()
+        num_classes = sum(setup.course.increments[: num_done + 1])
+        network = setup.scale.build_fresh(setup.course.test.input_shape, num_classes, 0)
+        load_module_tensors(network, with_prefix(state, "teacher"))
+        memory.load_state_dict(state)
+        sigma = float(state["sigma"]) if "sigma" in state else None
+        self._learner = self._build(network, memory, sigma=sigma, num_done=num_done)
+
+    def _build(
+        self, network: nn.Module, memory: Memory, *, sigma: float | None, num_done: int
+    ) -> Learner:
+        setup = self._setup
+        shape = setup.course.test.input_shape
+        return Learner(
+            self._config,
+            teacher=network,
+            preprocessing=setup.preprocessing,
+            sigma=sigma,
+            device=setup.device,
+            architecture=BackboneConfig(name=setup.scale.name, input_shape=shape),
+            factory=functools.partial(setup.scale.build, input_shape=shape),
+            increments=setup.course.increments[: num_done + 1],
+            memory=memory,
+        )
+
+
+class JointTrainer:
+    """Trains from scratch on everything seen so far: the practical limit."""
+
+    def __init__(self, setup: ClassSetup) -> None:
+        self._setup = setup
+        self.network = setup.base
+
+    def learn(self, number: int) -> Mapping[str, float]:
+        """Wait for the last increment, then train as the base was trained."""
+        setup, seen = self._setup, self._setup.course.seen
+        if number + 1 < len(setup.course.parts):
+            return {}
+        fresh = setup.scale.build_fresh(seen.input_shape, sum(setup.course.increments), setup.order)
+        pretrain(
+            fresh.to(setup.device),
+            seen.inputs,
+            seen.labels,
+            config=setup.scale.pretraining,
+            preprocessing=setup.preprocessing,
+            seed=setup.order,
+            device=setup.device,
+        )
+        self.network = fresh
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: all that is learned is learned at the end."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
+        """Nothing to load."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassMethod:
+    """One way to go through the increments."""
+
+    text: str
+    """What it is, in a report."""
+    settings: Mapping[str, Any]
+    """What it changes about the scale's learning, `section.key` to value."""
+    has_memory: bool = False
+    """Whether it has the scale's memory."""
+    is_one_group: bool = False
+    """Whether all old classes are one group, as in LwF."""
+
+    def build(self, setup: ClassSetup) -> ClassTrainer:
+        """Return it, before the first increment."""
+        config = setup.scale.learning
+        for name, value in self.settings.items():
+            section, _, key = name.partition(".")
+            config = replace(config, **{section: replace(getattr(config, section), **{key: value})})
+        if self.has_memory:
+            config = replace(config, memory=setup.scale.memory)
+        return LearnerTrainer(setup, config, is_one_group=self.is_one_group)
+
+
+class JointMethod(ClassMethod):
+    """The limit."""
+
+    def build(self, setup: ClassSetup) -> ClassTrainer:
+        """Return it."""
+        return JointTrainer(setup)
+
+
+_PLAIN = {
+    "distillation.label_share": 1.0,
+    "distillation.dust_weight": 0.0,
+    "new_classes.weight": 0.0,
+    "new_classes.labels": "all",
+    "consolidation.kind": "none",
+}
+_DISTILLED = {**_PLAIN, "new_classes.weight": 1.0, "new_classes.weighting": "constant"}
+
+
+def _ours(text: str, **settings: Any) -> ClassMethod:  # noqa: ANN401 - settings
+    changes = {name.replace("__", "."): value for name, value in settings.items()}
+    return ClassMethod(text=text, settings=changes, has_memory=True)
+
+
+METHODS: Mapping[str, ClassMethod] = {
+    "joint": JointMethod(text="joint training from scratch on everything (the limit)", settings={}),
+    "fine_tuning": ClassMethod(text="fine-tuning", settings=_PLAIN),
+    "lwf": ClassMethod(text="LwF", settings=_DISTILLED, is_one_group=True),
+    "task_wise": ClassMethod(
+        text="task-wise distillation", settings={**_DISTILLED, "new_classes.pool": "increments"}
+    ),
+    "lwf_present": ClassMethod(
+        text="LwF, labels among new classes alone, as ours",
+        settings={**_DISTILLED, "new_classes.labels": "present"},
+        is_one_group=True,
+    ),
+    "ours": ClassMethod(text="ours, the defaults", settings={}),
+    "all_labels": ClassMethod(
+        text="ours, labels among all classes", settings={"new_classes.labels": "all"}
+    ),
+    "replay": ClassMethod(text="experience replay", settings=_PLAIN, has_memory=True),
+    "lwf_memory": ClassMethod(
+        text="LwF with memory", settings=_DISTILLED, has_memory=True, is_one_group=True
+    ),
+    "ours_memory": _ours("ours with memory"),
+    "random_groups": _ours("ours with memory, RDKD", new_classes__groups="random"),
+    "pool_increments": _ours("ours with memory, pool: increments", new_classes__pool="increments"),
+    "constant_weight": _ours(
+        "ours with memory, constant weight", new_classes__weighting="constant"
+    ),
+    "without_weight": _ours("ours with memory, without L_KD", new_classes__weight=0.0),
+    "without_dust": _ours("ours with memory, without dusted inputs", distillation__dust_weight=0.0),
+    "without_fused": _ours(
+        "ours with memory, without the teacher's share in the labels",
+        distillation__label_share=1.0,
+    ),
+    "without_consolidation": _ours(
+        "ours with memory, without KC-EMA, student served", consolidation__kind="none"
+    ),
+}
