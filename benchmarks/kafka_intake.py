@@ -64,6 +64,7 @@ CLASSES = tuple("0123456789")
 POLL_RECORDS = 256
 TASK_INSTANCES = 2000
 NUM_DIFFERENT = 100
+PRODUCED_BYTES = 8 << 20
 BROKER_SETTINGS = {"log.retention.check.interval.ms": "2000"}
 STREAM_SETTINGS = {"retention.bytes": str(1 << 30), "segment.bytes": str(64 << 20)}
 FIRST_RATE = 8000.0
@@ -117,8 +118,13 @@ def fill(service: KafkaService, name: str, shape: tuple[int, ...], num_records: 
         build_record(encode_npy(image), content_type=NPY, label=place % 10)
         for place, image in enumerate(images)
     ]
-    for _ in range(num_records // NUM_DIFFERENT):
-        service.produce(topic, records, linger_ms=20, batch_size=1 << 20)
+    # Not too many in one go: none is let go of before all are acknowledged.
+    most = PRODUCED_BYTES // sum(len(each.value) for each in records) or 1
+    left = num_records // NUM_DIFFERENT
+    while left:
+        copies = min(most, left)
+        service.produce(topic, records * copies, linger_ms=20, batch_size=1 << 20)
+        left -= copies
     return Subject(name, shape, topic, num_records)
 
 
