@@ -194,7 +194,7 @@ class Assembly:
         base = load_base_holdout(
             config.gate,
             input_shape=head.manifest.architecture.input_shape,
-            num_classes=len(state.journal.lineage.first_classes),
+            classes=state.journal.lineage.first_classes,
         )
         configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
         settings = settings_of_next_task(state.journal, configured)
@@ -419,13 +419,15 @@ class Assembly:
         sets = load_evaluation_sets(
             config,
             input_shape=manifest.architecture.input_shape,
-            num_classes=len(manifest.classes),
+            classes=state.journal.lineage.first_classes,
+            may_grow=self._config.classes.unknown == "grow" or state.journal.lineage.has_grown,
         )
         first = state.journal.lineage.versions[0]
         base = state.versions.load(0, first.sha256, first.manifest_sha256, device=str(device))
         return Measurement(
             sets,
             base=base.network,
+            classes=base.manifest.classes,
             preprocessing=manifest.preprocessing,
             device=device,
             batch_size=config.batch_size,
@@ -455,10 +457,12 @@ class Assembly:
             current.version, current.sha256, current.manifest_sha256, device=str(device)
         )
         observation.published(served.manifest, lineage)
-        measured = measurement.measure(head.network, on_batch=self._go_on)
+        measured = measurement.measure(head.network, head.manifest.classes, on_batch=self._go_on)
         observation.head_measured(measured)
         if current.version != lineage.head:
-            measured = measurement.measure(served.network, on_batch=self._go_on)
+            measured = measurement.measure(
+                served.network, served.manifest.classes, on_batch=self._go_on
+            )
         observation.teacher_measured(measured)
         observation.standing(lineage)
         return observation

@@ -1,6 +1,7 @@
 """The base holdout: what the base model must not unlearn, from a file of the user's."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class BaseHoldout:
 
 
 def load_base_holdout(
-    config: GateConfig, *, input_shape: tuple[int, ...], num_classes: int
+    config: GateConfig, *, input_shape: tuple[int, ...], classes: Sequence[str]
 ) -> BaseHoldout | None:
     """Read the configured file, None where there is none, and take evenly of it.
 
@@ -35,7 +36,7 @@ def load_base_holdout(
         (found,) = load_evaluation_sets(
             EvaluationConfig(sets={"base": str(Path(config.base_holdout))}),
             input_shape=input_shape,
-            num_classes=num_classes,
+            classes=classes,
         )
     except ConfigurationError as error:
         problems = [Problem("gate.base_holdout", each.message) for each in error.problems]

@@ -30,7 +30,7 @@ class ClassesObservation:
         self._metrics.records_deferred.inc(num_deferred)
         num_taken = sum(len(each.offsets) for each in plan.taken)
         num_dropped = sum(len(each.offsets) for each in plan.dropped)
-        if num_deferred or num_taken or num_dropped:
+        if num_deferred or num_taken or num_dropped or plan.new_classes:
             self._log.info(
                 "labels_sorted",
                 task=plan.task,

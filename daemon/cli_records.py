@@ -174,6 +174,10 @@ def demo(
     drift: Annotated[
         Literal["rotate", "blur"], typer.Option(help="What happens halfway through the stream.")
     ] = "rotate",
+    new_classes: Annotated[
+        int,
+        typer.Option(min=0, help="So many classes come halfway, in place of the drift."),
+    ] = 0,
     seconds: Annotated[
         float, typer.Option(min=1.0, help="How long the stream is produced for.")
     ] = 45.0,
@@ -185,7 +189,10 @@ def demo(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Watch it learn: base model, stream, drift, hot-loading, on real data in a few minutes."""
+    """Watch it learn: base model, stream, drift, hot-loading, on real data in a few minutes.
+
+    With --new-classes 2 the base model knows all classes but the last two.
+    """
     from teacherd.consumers.kafka_config import KafkaConfig
     from teacherd.daemon.demo import Demo, DemoConfig
     from teacherd.daemon.demo_report import PLOT_NAME, SUMMARY_NAME, build_table, summarise
@@ -198,6 +205,7 @@ def demo(
             data_root=data_root,
             out=out,
             drift=drift,
+            new_classes=new_classes,
             seconds=seconds,
             seed=seed,
             topic=topic,

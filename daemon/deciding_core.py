@@ -171,7 +171,7 @@ class DecidingCore:
         """Start a planned task that has instances to be learned."""
         learned = self.take_holdout(plan.task, where_held_out(plan), task)
         schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
-        head = self._lineage.versions[plan.head].classes
+        head = self._lineage.classes
         labels = learned.labels_for(head + plan.new_classes)
         assert (labels >= 0).all(), "the plan defers what the head does not know"
         self._learner.begin(
@@ -231,8 +231,9 @@ class DecidingCore:
         report = self._learner.finish()
         outcome = self._gated() if self._settings.gate.is_on else self._ungated(report)
         candidate, student = self._learner.candidate, self._learner.student
-        measured = self._measurement.measure(candidate, on_batch=on_progress)
-        student_accuracy = self._measurement.accuracy(student, on_batch=on_progress)
+        classes = self._candidate_classes
+        measured = self._measurement.measure(candidate, classes, on_batch=on_progress)
+        student_accuracy = self._measurement.accuracy(student, classes, on_batch=on_progress)
         figures = figures_of(
             report,
             Measured(
@@ -249,7 +250,7 @@ class DecidingCore:
             report=report,
             student_accuracy=student_accuracy,
             evaluations={
-                **self.holdouts.evaluate(candidate, self._candidate_classes),
+                **self.holdouts.evaluate(candidate, classes),
                 **measured,
             },
         )
@@ -298,7 +299,7 @@ class DecidingCore:
     def measure(self, version: int) -> Mapping[str, Evaluation]:
         """Return how a version does, by evaluation set, and on `holdouts`; between two steps."""
         network, classes = self._network_of(version), self._lineage.versions[version].classes
-        measured = self._measurement.measure(network, on_batch=self._on_progress)
+        measured = self._measurement.measure(network, classes, on_batch=self._on_progress)
         return {**self.holdouts.evaluate(network, classes), **measured}
 
     def judge(
@@ -336,8 +337,7 @@ class DecidingCore:
 
     @property
     def _candidate_classes(self) -> tuple[str, ...]:
-        plan = self._current.plan
-        return self._lineage.versions[plan.head].classes + plan.new_classes
+        return self._lineage.classes + self._current.plan.new_classes
 
     def _ungated(self, report: TaskReport) -> Outcome:
         return Outcome(

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
@@ -27,6 +27,11 @@ from teacherd.daemon.base_training import train_base
 from teacherd.daemon.cli_support import progress_bar, say
 from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.datasets import load_dataset
+from teacherd.daemon.demo_classes import (
+    MIN_INSTANCES_PER_TASK,
+    build_new_classes_stream,
+    describe_new_classes,
+)
 from teacherd.daemon.demo_drift import DriftConfig, describe_drift
 from teacherd.daemon.demo_folder import DemoFolder
 from teacherd.daemon.demo_process import DemoProcess
@@ -53,9 +58,12 @@ class DemoConfig:
     data_root: Path
     out: Path
     drift: Literal["rotate", "blur"]
+    """What happens halfway, if no classes come."""
     seconds: float
     """How long the stream is produced for; the daemon may take longer to learn it."""
     seed: int
+    new_classes: int = 0
+    """Classes that come halfway, in place of the drift; the base model does not have them."""
     topic: KafkaConfig | None = None
     """The topic that is learned from; None takes a stream log in the folder."""
 
@@ -67,6 +75,8 @@ class Demo:
         self._config = config
         self._out = config.out
         self._samples: list[Sample] = []
+        self._num_classes = 0
+        """Of the head, as last seen."""
 
     def run(self) -> DemoResult:
         """Run all of it, write figures and plot into the folder, and return what was measured.
@@ -79,9 +89,7 @@ class Demo:
         _require_libraries()
         torch.set_num_threads(1)  # the daemon learns beside us on the same cores
         dataset = load_dataset(self._config.dataset, root=self._config.data_root)
-        stream = build_demo_stream(
-            dataset, drift=DriftConfig(kind=self._config.drift), seed=self._config.seed
-        )
+        stream = self._deal_out(dataset)
         with _ended_by_signals(), ExitStack() as stack:
             stack.callback(DemoFolder(self._out).close)
             say(
@@ -93,6 +101,12 @@ class Demo:
             self._train_base(stream)
             client_report = self._stream(stream, stack)
             return self._report(stream, client_report)
+
+    def _deal_out(self, dataset: Dataset) -> DemoStream:
+        config = self._config
+        if config.new_classes:
+            return build_new_classes_stream(dataset, number=config.new_classes, seed=config.seed)
+        return build_demo_stream(dataset, drift=DriftConfig(kind=config.drift), seed=config.seed)
 
     def _write_files(self, stream: DemoStream) -> None:
         (self._out / "data").mkdir()
@@ -119,10 +133,18 @@ class Demo:
             "evaluation": {
                 "sets": {name: str(self._out / "data" / f"{name}.npz") for name in sets}
             },
+            **self._classes_settings(stream),
             "endpoints": {"port": 0},
             "logging": {"format": "json"},
         }
         self._config_path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+    def _classes_settings(self, stream: DemoStream) -> dict[str, Any]:
+        """Return when a label becomes a class: in a demo everything comes a hundredfold faster."""
+        if stream.num_old_classes is None:
+            return {}
+        enough = max(2, round(MIN_INSTANCES_PER_TASK * stream.task_instances))
+        return {"classes": {"unknown": "grow", "min_instances": enough}}
 
     def _source_settings(self) -> dict[str, Any]:
         """Return where the stream goes, made if need be; only what comes from now on is learned."""
@@ -146,14 +168,16 @@ class Demo:
 
     @property
     def _drift(self) -> str:
+        if self._config.new_classes:
+            return describe_new_classes(self._config.new_classes)
         return describe_drift(DriftConfig(kind=self._config.drift))
 
     def _train_base(self, stream: DemoStream) -> None:
         config = PretrainConfig()
         with progress_bar("base model, epochs", config.epochs) as bar:
             train_base(
-                stream.base,
-                held_out=stream.held_out["plain"],
+                replace(stream.base, classes=stream.base_classes),
+                held_out=replace(stream.held_out["plain"], classes=stream.base_classes),
                 network="small_cnn" if len(stream.base.input_shape) == _NUM_IMAGE_AXES else "mlp",
                 arguments={},
                 config=config,
@@ -227,7 +251,9 @@ class Demo:
             now = time.monotonic()
             before = _progress(self._samples)
             try:
-                self._samples.append(_sample(fetch_status(url), seconds=now - started))
+                status = fetch_status(url)
+                self._samples.append(_sample(status, seconds=now - started))
+                self._num_classes = status["classes"]["head"]
             except UnavailableError:
                 if not self._samples:  # it is listening: the first answer must come
                     raise
@@ -253,6 +279,7 @@ class Demo:
             samples=self._samples,
             fine_tuning=rival.after_tasks,
             versions=len({sample.version for sample in self._samples}),
+            num_classes=(len(stream.base_classes), self._num_classes),
             predictions=client["predictions"],
             failed_predictions=client["failed_predictions"],
             swaps=client["swaps"],

@@ -40,6 +40,10 @@ class PlotFacts:
     """What the plot says beside the curves."""
 
     title: str
+    drifted: str
+    """What the held-out instances are, as the stream is from halfway on."""
+    plain: str
+    """What they are of it before."""
     drift: str
     drift_at: int
     task_marks: Sequence[int]
@@ -69,8 +73,8 @@ def draw_plot(curves: Sequence[Curve], *, facts: PlotFacts, path: Path) -> None:
     for curve in curves[1:]:
         _draw_curve(forgetting, curve, [base - value for value in curve.values("base")])
     forgetting.axhline(0, **_STYLES["base model"])
-    drifted.set_title(f"Accuracy on held-out instances, {facts.drift} (%)", loc="left")
-    plain.set_title("Accuracy on the same instances, as they were before (%)", loc="left")
+    drifted.set_title(f"Accuracy on held-out instances, {facts.drifted} (%)", loc="left")
+    plain.set_title(f"Accuracy on the same instances, {facts.plain} (%)", loc="left")
     forgetting.set_title(
         "Forgetting: accuracy lost on the base model's own data (points)", loc="left"
     )

@@ -63,10 +63,17 @@ class DemoResult:
     """Of plain fine-tuning on the same stream, after each task."""
     versions: int
     """Served one after the other, version 0 included, as far as they were seen."""
+    num_classes: tuple[int, int]
+    """Of the base model, and of the last version."""
     predictions: int
     failed_predictions: int
     swaps: int
     """Of the predicting process, from one served teacher to the next."""
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether classes came, in place of a drift."""
+        return self.num_classes[0] != self.num_classes[1]
 
 
 def summarise(result: DemoResult) -> dict[str, Any]:
@@ -99,6 +106,8 @@ def summarise(result: DemoResult) -> dict[str, Any]:
         "swaps": result.swaps,
         "predictions": result.predictions,
         "failed_predictions": result.failed_predictions,
+        "base_classes": result.num_classes[0],
+        "classes": result.num_classes[1],
         "outer_ratio": last.outer_ratio,
         "freshness_seconds": last.freshness_seconds,
         "seconds": result.seconds,
@@ -131,6 +140,9 @@ def build_table(result: DemoResult) -> RenderableType:
             "" if accuracy is result.base else f"{forgetting:+.1f}",
             style="bold" if accuracy is last.teacher else None,
         )
+    sets = "drifted and as they were before"
+    if result.has_grown:
+        sets = "of all classes (drifted) and of the first ones (plain)"
     return Group(
         Text(
             f"{result.dataset}, {result.drift} halfway: after {last.tasks} tasks of "
@@ -141,7 +153,7 @@ def build_table(result: DemoResult) -> RenderableType:
         table,
         "",
         Text(
-            "Accuracy on held-out instances, drifted and as they were before.\n"
+            f"Accuracy on held-out instances, {sets}.\n"
             "Forgetting: accuracy lost on the base model's own training data, in points.\n"
             f"{result.predictions} batches predicted meanwhile, {result.failed_predictions} "
             f"failed; {result.swaps} swaps to a newer teacher, no restart."
@@ -180,6 +192,8 @@ def _plot_facts(result: DemoResult) -> PlotFacts:
     last = result.samples[-1]
     return PlotFacts(
         title=f"{result.dataset}: learning from a stream that is {result.drift} halfway",
+        drifted="of all classes" if result.has_grown else result.drift,
+        plain="of the first classes" if result.has_grown else "as they were before",
         drift=result.drift,
         drift_at=result.drift_at,
         task_marks=[number * result.task_instances for number in range(1, last.tasks + 1)],

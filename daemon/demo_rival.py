@@ -9,6 +9,7 @@ from torch import nn
 
 from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream
 from teacherd.models.artifact import load_artifact
+from teacherd.models.backbone import BackboneConfig
 from teacherd.models.evaluation import evaluate
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
@@ -44,6 +45,7 @@ def fine_tune_beside(
         stream,
         network=loaded.network,
         preprocessing=loaded.manifest.preprocessing,
+        architecture=loaded.manifest.architecture,
         config=plain_fine_tuning(LearnerConfig()),
         seed=seed,
         on_task=on_task,
@@ -60,6 +62,7 @@ def plain_fine_tuning(config: LearnerConfig) -> LearnerConfig:
         config,
         distillation=replace(config.distillation, label_share=1.0, dust_weight=0.0),
         consolidation=replace(config.consolidation, kind="none"),
+        new_classes=replace(config.new_classes, weight=0.0, labels="all"),
     )
 
 
@@ -68,35 +71,55 @@ def learn_stream(
     *,
     network: nn.Module,
     preprocessing: Preprocessing,
+    architecture: BackboneConfig | None = None,
     config: LearnerConfig,
     seed: int,
     on_task: Callable[[int], None],
 ) -> Course:
     """Learn the stream task by task, as the daemon does, and measure the teacher after each."""
-    learner = Learner(config, teacher=network, preprocessing=preprocessing, sigma=None, device=_CPU)
+    learner = Learner(
+        config,
+        teacher=network,
+        preprocessing=preprocessing,
+        sigma=None,
+        device=_CPU,
+        architecture=architecture,
+    )
     schedule = config.schedule(seed)
-    base = _accuracies(stream, learner.teacher, preprocessing)
+    known = len(stream.base_classes)
+    base = _accuracies(stream, learner.teacher, preprocessing, known)
     after_tasks = []
     for number in range(1, NUM_TASKS + 1):
         places = slice((number - 1) * stream.task_instances, number * stream.task_instances)
+        labels = stream.stream.labels[places]
+        # Whatever is new is learned with the first task that has it.
+        num_new = max(int(labels.max()) + 1 - known, 0)
         task = Task(
             number=number,
             inputs=stream.stream.inputs[places],
-            labels=stream.stream.labels[places],
+            labels=labels,
+            num_new_classes=num_new,
         )
         learner.learn(task, schedule)
         learner.accept()
-        after_tasks.append(_accuracies(stream, learner.teacher, preprocessing))
+        known += num_new
+        after_tasks.append(_accuracies(stream, learner.teacher, preprocessing, known))
         on_task(number)
     return Course(base=base, after_tasks=after_tasks)
 
 
 def _accuracies(
-    stream: DemoStream, network: nn.Module, preprocessing: Preprocessing
+    stream: DemoStream, network: nn.Module, preprocessing: Preprocessing, num_known: int
 ) -> dict[str, float]:
+    """Measure on each set; classes that are not known yet are got wrong."""
     return {
         name: evaluate(
-            network, each.inputs, each.labels, preprocessing=preprocessing, device=_CPU
+            network,
+            each.inputs,
+            each.labels,
+            preprocessing=preprocessing,
+            device=_CPU,
+            num_new_classes=len(each.classes) - num_known,
         ).accuracy
         for name, each in {"base": stream.base, **stream.held_out}.items()
     }

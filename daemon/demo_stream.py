@@ -10,11 +10,11 @@ from teacherd.daemon.dataset import Dataset, DatasetError
 from teacherd.daemon.demo_drift import DriftConfig, build_drift
 
 NUM_TASKS = 8
-_PARTS = 18  # 6 for the base, 8 streamed, 4 held out
-_BASE_PARTS = 6
-_HELD_OUT_PARTS = 4
-_MAX_TASK_INSTANCES = 250  # the demo of a large data set takes minutes, too
-_MIN_TASK_INSTANCES = 10
+PARTS = 18  # 6 for the base, 8 streamed, 4 held out
+BASE_PARTS = 6
+HELD_OUT_PARTS = 4
+MAX_TASK_INSTANCES = 250  # the demo of a large data set takes minutes, too
+MIN_TASK_INSTANCES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +31,13 @@ class DemoStream:
     """Place in the stream of the first drifted instance: half its length."""
     task_instances: int
     """Instances of each of the NUM_TASKS tasks."""
+    num_old_classes: int | None = None
+    """Of the classes, how many the base model gets; None: all of them."""
+
+    @property
+    def base_classes(self) -> tuple[str, ...]:
+        """The classes that the base model gets."""
+        return self.base.classes[: self.num_old_classes]
 
 
 def build_demo_stream(dataset: Dataset, *, drift: DriftConfig, seed: int) -> DemoStream:
@@ -42,18 +49,18 @@ def build_demo_stream(dataset: Dataset, *, drift: DriftConfig, seed: int) -> Dem
     Raises:
         DatasetError: There is too little to deal out, or it cannot drift so.
     """
-    task_instances = min(round(len(dataset) / _PARTS), _MAX_TASK_INSTANCES)
-    if task_instances < _MIN_TASK_INSTANCES:
+    task_instances = min(round(len(dataset) / PARTS), MAX_TASK_INSTANCES)
+    if task_instances < MIN_TASK_INSTANCES:
         raise DatasetError(
             dataset.name,
-            f"has {len(dataset)} instances; a demo needs {_PARTS * _MIN_TASK_INSTANCES} or more",
+            f"has {len(dataset)} instances; a demo needs {PARTS * MIN_TASK_INSTANCES} or more",
             "take a larger one",
         )
     rng = np.random.default_rng(seed)
     order = stratified_order(dataset.labels, rng)
-    cuts = np.cumsum([_BASE_PARTS * task_instances, NUM_TASKS * task_instances])
+    cuts = np.cumsum([BASE_PARTS * task_instances, NUM_TASKS * task_instances])
     base, stream, rest = (dataset.take(places) for places in np.split(order, cuts))
-    plain = rest.take(np.arange(min(len(rest), _HELD_OUT_PARTS * task_instances)))
+    plain = rest.take(np.arange(min(len(rest), HELD_OUT_PARTS * task_instances)))
     change = build_drift(drift, base=base, rng=rng)
     drift_at = len(stream) // 2
     # What is in its order is stratified: shuffled, so that tasks vary as those of a stream do.

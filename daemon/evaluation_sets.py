@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teacherd.daemon.errors import ConfigurationError, Problem
+from teacherd.daemon.holdout_split import places_in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +19,8 @@ class EvaluationConfig:
     """What the teacher is measured on."""
 
     sets: dict[str, str] = field(default_factory=dict)
-    """Name to .npz file: `inputs` uint8 [N,C,H,W] or float32 [N,F], and `labels` int [N]."""
+    """Name to .npz file: `inputs` uint8 [N,C,H,W] or float32 [N,F], `labels` int [N], and perhaps
+    `classes`, the names that the labels are places in; else they are places in version 0's."""
     batch_size: int = 256
     """Instances per forward pass; larger is faster until the device's memory is full."""
     worst_classes: int = 5
@@ -37,12 +40,24 @@ class EvaluationSet:
     name: str
     inputs: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...] = ()
+    """What the labels are places in; empty where that is version 0's, with which all begin."""
 
 
 def load_evaluation_sets(
-    config: EvaluationConfig, *, input_shape: tuple[int, ...], num_classes: int
+    config: EvaluationConfig,
+    *,
+    input_shape: tuple[int, ...],
+    classes: Sequence[str],
+    may_grow: bool = False,
 ) -> list[EvaluationSet]:
     """Read every set and check that it fits the network.
+
+    Args:
+        config: Names the files.
+        input_shape: The network's.
+        classes: Version 0's.
+        may_grow: Whether a set may name others, which versions to come may know.
 
     Raises:
         ConfigurationError: Carries one problem for each set that does not.
@@ -50,7 +65,7 @@ def load_evaluation_sets(
     sets, problems = [], []
     for name, path in config.sets.items():
         try:
-            sets.append(_load(name, Path(path), input_shape, num_classes))
+            sets.append(_load(name, Path(path), input_shape, classes, may_grow=may_grow))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             problems.append(Problem(f"evaluation.sets.{name}", f"{path}: {reason}"))
@@ -59,8 +74,15 @@ def load_evaluation_sets(
     return sets
 
 
-def _load(name: str, path: Path, input_shape: tuple[int, ...], num_classes: int) -> EvaluationSet:
-    inputs, labels = _read(path)
+def _load(
+    name: str,
+    path: Path,
+    input_shape: tuple[int, ...],
+    classes: Sequence[str],
+    *,
+    may_grow: bool,
+) -> EvaluationSet:
+    inputs, labels, names = _read(path)
     wanted = np.dtype(np.float32 if len(input_shape) == 1 else np.uint8)
     if inputs.shape[1:] != input_shape or inputs.dtype != wanted:
         raise ValueError(
@@ -74,15 +96,25 @@ def _load(name: str, path: Path, input_shape: tuple[int, ...], num_classes: int)
         )
     if not np.isfinite(inputs).all():
         raise ValueError("inputs hold NaN or infinite values; fill or drop those instances")
+    num_classes = len(names or classes)
     if (
         not np.issubdtype(labels.dtype, np.integer)
         or not np.isin(labels, np.arange(num_classes)).all()
     ):
         raise ValueError(f"labels must be integers from 0 to {num_classes - 1}")
-    return EvaluationSet(name, inputs, labels.astype(np.int64))
+    labels = labels.astype(np.int64)
+    others = sorted(set(names) - set(classes))
+    if not others:
+        return EvaluationSet(name, inputs, places_in(classes, labels, names))
+    if not may_grow:
+        raise ValueError(
+            f"classes: names {others[:3]}, which the model does not have; leave their instances "
+            "out, or set classes.unknown: grow"
+        )
+    return EvaluationSet(name, inputs, labels, names)
 
 
-def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any], tuple[str, ...]]:
     with path.open("rb") as file:
         # Asked first: of other files numpy says that they may be pickles.
         if not zipfile.is_zipfile(file):
@@ -91,4 +123,7 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         missing = [name for name in ("inputs", "labels") if name not in arrays]
         if missing:
             raise ValueError(f"has the arrays {arrays.files}; {missing} must be among them")
-        return arrays["inputs"], arrays["labels"]
+        names = arrays["classes"].tolist() if "classes" in arrays else []
+        if not isinstance(names, list) or len(set(names)) != len(names):
+            raise ValueError("classes must be a list of different names")
+        return arrays["inputs"], arrays["labels"], tuple(map(str, names))

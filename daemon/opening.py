@@ -140,14 +140,18 @@ def load_base(config: ModelConfig) -> LoadedTeacher:
         raise ConfigurationError([Problem("model.base", str(error))]) from error
 
 
+def first_classes(manifest: Manifest) -> tuple[str, ...]:
+    """Return the classes that the lineage of a version has begun with: the configured ones."""
+    return manifest.classes[: manifest.increments[0]] if manifest.increments else manifest.classes
+
+
 def require_classes(config: ModelConfig, manifest: Manifest) -> None:
     """Hold the configured classes against a model's.
 
     Raises:
         ConfigurationError: They differ.
     """
-    # Those that came later are not configured.
-    found = manifest.classes[: manifest.increments[0]] if manifest.increments else manifest.classes
+    found = first_classes(manifest)
     if config.classes is None or tuple(config.classes) == found:
         return
     missing = [name for name in config.classes if name not in found]

@@ -38,7 +38,8 @@ class QualityObservation:
             errors[name] = expected_calibration_error(evaluation.confidence, evaluation.correct)
             self._metrics.calibration_error.labels(name).set(errors[name])
             worst[name] = self._worst(evaluation, design.classes)
-            groups[name] = _by_group(evaluation, num_first)
+            accuracies = evaluation.per_class_accuracy[: len(design.classes)]
+            groups[name] = _by_group(accuracies, num_first)
             for group, accuracy in groups[name].items():
                 self._metrics.class_group_accuracy.labels(name, group).set(accuracy)
             for class_name, accuracy in worst[name].items():
@@ -60,15 +61,14 @@ class QualityObservation:
     def _worst(self, evaluation: Evaluation, classes: Sequence[str]) -> dict[str, float]:
         known = [
             (accuracy, place)
-            for place, accuracy in enumerate(evaluation.per_class_accuracy)
+            for place, accuracy in enumerate(evaluation.per_class_accuracy[: len(classes)])
             if accuracy is not None
         ]
         return {classes[place]: accuracy for accuracy, place in sorted(known)[: self._num_classes]}
 
 
-def _by_group(evaluation: Evaluation, num_first: int) -> dict[str, float]:
+def _by_group(accuracies: Sequence[float | None], num_first: int) -> dict[str, float]:
     """Return the mean accuracy of version 0's classes and of those that came later, where known."""
-    accuracies = evaluation.per_class_accuracy
     groups = {"first": accuracies[:num_first], "later": accuracies[num_first:]}
     known = {group: [each for each in its if each is not None] for group, its in groups.items()}
     return {group: sum(its) / len(its) for group, its in known.items() if its}

@@ -108,7 +108,7 @@ def _find_base_holdout(config: Config, kept: VersionStore, lineage: Lineage) -> 
         return load_base_holdout(
             config.gate,
             input_shape=design.architecture.input_shape,
-            num_classes=len(design.classes),
+            classes=lineage.first_classes,
         )
     except ConfigurationError:
         return None  # what was judged with it is then not judged again

@@ -9,7 +9,7 @@ from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.notifications import check_receivers
-from teacherd.daemon.opening import load_base, require_classes
+from teacherd.daemon.opening import first_classes, load_base, require_classes
 from teacherd.daemon.recovery import build_decoder
 from teacherd.daemon.signing import load_signing_key
 from teacherd.daemon.state_directory import PUBLIC
@@ -72,7 +72,8 @@ def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:
     load_evaluation_sets(
         config.evaluation,
         input_shape=manifest.architecture.input_shape,
-        num_classes=len(manifest.classes),
+        classes=first_classes(manifest),
+        may_grow=config.classes.unknown == "grow" or manifest.increments is not None,
     )
 
 
@@ -80,13 +81,13 @@ def _check_base_holdout(config: Config, manifest: Manifest) -> None:
     load_base_holdout(
         config.gate,
         input_shape=manifest.architecture.input_shape,
-        num_classes=len(manifest.classes),
+        classes=first_classes(manifest),
     )
 
 
 def _check_decoder(config: Config, manifest: Manifest) -> None:
     shape = manifest.architecture.input_shape
-    build_decoder(config.decoding, shape, manifest.classes).close()
+    build_decoder(config.decoding, shape, first_classes(manifest)).close()
 
 
 def _check_notifications(config: Config, _: Manifest) -> None:

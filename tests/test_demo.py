@@ -96,6 +96,25 @@ def test_the_daemon_learns_the_drift_and_forgets_less_than_fine_tuning(
 
 
 @pytest.mark.slow
+def test_the_daemon_learns_new_classes_and_keeps_the_old(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """Two digits that the base model has never seen; records of the first task of them wait."""
+    process = start("--new-classes", "2", "--json")
+    out, err = process.communicate(timeout=LIMIT_SECONDS)
+    assert 0 == process.returncode, err
+    summary: dict[str, Any] = json.loads(out)
+    log = (tmp_path / "demo-out" / "daemon.log").read_text(encoding="utf-8")
+
+    assert (8, 10) == (summary["base_classes"], summary["classes"])
+    assert summary["teacher_accuracy"] > summary["base_accuracy"] + 0.1
+    assert summary["forgetting"] < 0.05
+    assert 0 == summary["failed_predictions"] < summary["predictions"]
+    assert '"event": "classes_added"' in log
+    assert '"event": "labels_sorted"' in log
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals

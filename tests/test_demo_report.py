@@ -51,6 +51,7 @@ def result() -> DemoResult:
         ],
         fine_tuning=[BASE, RIVAL],
         versions=3,
+        num_classes=(10, 10),
         predictions=5000,
         failed_predictions=0,
         swaps=2,

@@ -58,7 +58,13 @@ def test_plain_fine_tuning_has_nothing_of_the_method() -> None:
     assert 1.0 == plain.distillation.label_share
     assert 0.0 == plain.distillation.dust_weight
     assert "none" == plain.consolidation.kind
-    restored = replace(plain, distillation=method.distillation, consolidation=method.consolidation)
+    assert 0.0 == plain.new_classes.weight
+    restored = replace(
+        plain,
+        distillation=method.distillation,
+        consolidation=method.consolidation,
+        new_classes=method.new_classes,
+    )
     assert method == restored
 
 

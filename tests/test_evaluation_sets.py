@@ -23,7 +23,9 @@ def save(path: Path, **arrays: Any) -> str:  # noqa: ANN401 (whatever numpy can 
 
 def load(sets: dict[str, str], *, shape: tuple[int, ...] = (4,)) -> list[EvaluationSet]:
     """Load sets for a network of three classes."""
-    return load_evaluation_sets(EvaluationConfig(sets=sets), input_shape=shape, num_classes=3)
+    return load_evaluation_sets(
+        EvaluationConfig(sets=sets), input_shape=shape, classes=("a", "b", "c")
+    )
 
 
 def problem(sets: dict[str, str], *, shape: tuple[int, ...] = (4,)) -> str:
@@ -118,3 +120,30 @@ def test_a_batch_of_nothing_is_refused() -> None:
     """The rule and the fix stand in the message."""
     with pytest.raises(ValueError, match="batch_size: 0: must be at least 1"):
         EvaluationConfig(batch_size=0)
+
+
+def test_names_say_which_class_a_label_is(tmp_path: Path) -> None:
+    """In a file that names its classes labels are places in these, in whatever order."""
+    path = save(
+        tmp_path / "a.npz", inputs=FEATURES, labels=LABELS, classes=np.array(["c", "a", "b"])
+    )
+
+    (loaded,) = load({"named": path})
+
+    assert ([2, 0, 1], ()) == (loaded.labels.tolist(), loaded.classes)
+
+
+def test_classes_to_come_are_refused_unless_the_head_may_grow(tmp_path: Path) -> None:
+    """Then they are kept by name: versions that do not know them get them wrong."""
+    named = np.array(["a", "b", "d"])
+    path = save(tmp_path / "a.npz", inputs=FEATURES, labels=LABELS, classes=named)
+    assert re.search(r"names \['d'\].*classes.unknown: grow", problem({"bad": path}))
+
+    (loaded,) = load_evaluation_sets(
+        EvaluationConfig(sets={"all": path}),
+        input_shape=(4,),
+        classes=("a", "b", "c"),
+        may_grow=True,
+    )
+
+    assert (("a", "b", "d"), [0, 1, 2]) == (loaded.classes, loaded.labels.tolist())

@@ -69,3 +69,20 @@ def test_each_batch_is_told() -> None:
     measured.accuracy(Always(1), on_batch=lambda: batches.append(1))
 
     assert 3 + 1 == len(batches)
+
+
+def test_a_network_gets_wrong_what_it_does_not_know() -> None:
+    """A set may have classes that later versions know, at whatever place these have them."""
+    labels = np.array([0, 1, 2, 2])
+    named = EvaluationSet("all", np.zeros((4, 2), dtype=np.float32), labels, ("a", "b", "new"))
+    measured = Measurement(
+        [named],
+        base=Always(1),
+        classes=("a", "b", "c"),
+        preprocessing=Preprocessing(mean=(0.0, 0.0), std=(1.0, 1.0), scale=1),
+        device=torch.device("cpu"),
+        batch_size=2,
+    )
+
+    assert {"all": 0.25} == measured.base == measured.accuracy(Always(1), ("a", "b", "c"))
+    assert {"all": 0.5} == measured.accuracy(Always(2), ("a", "b", "new"))
