@@ -159,7 +159,7 @@ def run_daemon(
         "logging": {"format": "json"},
     }
     for section, values in (changes or {}).items():
-        settings[section] = settings[section] | values
+        settings[section] = settings.get(section, {}) | values
     (directory / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     command = [sys.executable, "-m", "teacherd.daemon", "run", "--config", "config.yaml"]
     with (directory / "daemon.log").open("wb") as log:

@@ -102,11 +102,18 @@ class Assembly:
         self._now = now
         self._monotonic = monotonic
         self._draining = Draining(has_others=not ranks.is_alone)
+        self._elsewhere = RankObservation(metrics, board)
         self._leader = None if ranks.is_alone else self._build_leader(ranks)
-        self._load = Load(metrics=metrics, board=board, now=now, monotonic=monotonic)
+        self._load = Load(
+            metrics=metrics,
+            board=board,
+            now=now,
+            monotonic=monotonic,
+            elsewhere=self._elsewhere.stream,
+        )
         self._state: StateDirectory | None = None
         self._buffer: TaskBuffer | None = None
-        self._interruption = Interruption(stop, on_progress=on_progress)
+        self._interruption = Interruption(stop, on_progress=self._speak_to_all(on_progress))
         self._observation: Observation
         self.intake: Intake
         self.learning: Learning
@@ -278,9 +285,21 @@ class Assembly:
             ranks,
             draining=self._draining,
             stop=self._stop,
-            on_reports=RankObservation(self._metrics, self._board).show,
+            on_reports=self._elsewhere.show,
             monotonic=self._monotonic,
         )
+
+    def _speak_to_all(self, on_progress: Callable[[], None]) -> Callable[[], None]:
+        """Return what shows progress to whoever watches, other ranks included."""
+        if self._leader is None:
+            return on_progress
+        leader = self._leader
+
+        def speak() -> None:
+            on_progress()
+            leader.tick()
+
+        return speak
 
     def _build_buffer(self) -> TaskBuffer:
         if self._leader is None:

@@ -18,6 +18,7 @@ from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, ExitCode, Problem, TeacherdError
 from teacherd.models.ranks import (
     ALONE,
+    TRAINS_STATISTICS,
     DivergedError,
     RankLostError,
     Ranks,
@@ -55,9 +56,7 @@ def join(config: Config, environment: Mapping[str, str], *, is_standby: bool = F
     size = int(environment.get("WORLD_SIZE", "1"))
     if size == 1:
         return ALONE
-    problems = _problems(config, environment, is_standby=is_standby)
-    if problems:
-        raise ConfigurationError(problems)
+    require_joinable(config, environment, is_standby=is_standby)
     _end_with_parent()
     with rank_problems(), rank_errors():
         store, rank, size = _meet()
@@ -71,6 +70,19 @@ def join(config: Config, environment: Mapping[str, str], *, is_standby: bool = F
     ranks = Ranks.of_process()
     structlog.get_logger().info("joined", size=ranks.size, process=os.getpid())
     return ranks
+
+
+def require_joinable(
+    config: Config, environment: Mapping[str, str], *, is_standby: bool = False
+) -> None:
+    """Refuse what cannot be had with several ranks.
+
+    Raises:
+        ConfigurationError: Carries every problem found.
+    """
+    problems = _problems(config, environment, is_standby=is_standby)
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def rank_of(environment: Mapping[str, str]) -> int | None:
@@ -148,6 +160,8 @@ def _problems(config: Config, environment: Mapping[str, str], *, is_standby: boo
                 "after which torchrun kills; take 25",
             )
         )
+    if config.learning.batch_norm == "train":
+        problems.append(Problem("learning.batch_norm", TRAINS_STATISTICS))
     if config.classes.unknown == "grow":
         problems.append(Problem("classes.unknown", OPEN_LABELS))
     size, local_size = (

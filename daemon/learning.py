@@ -80,7 +80,8 @@ class Learning:
         release: Told what is decided and what is still needed, after the checkpoint.
         monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
-        on_turn: Called between two steps, and while there is none to make.
+        on_turn: Called between two steps, now and then while a candidate is judged, and while there
+            is nothing to do.
     """
 
     def __init__(
@@ -184,12 +185,15 @@ class Learning:
     def run(self) -> None:
         """Learn until told to stop; leave a checkpoint."""
         while self.tick():
-            self._observation.beat("learning")
-            self._on_turn()
+            self._show_life()
         if self._running is None:
             self._checkpointing.write_between()
         elif not self._quarantining.is_running:
             self._checkpointing.write_inside(self._running.plan)
+
+    def _show_life(self) -> None:
+        self._observation.beat("learning")
+        self._on_turn()
 
     def tick(self) -> bool:
         """Make one step, or cut the next task; return whether to go on."""
@@ -379,7 +383,7 @@ class Learning:
         self._core.begin(running.plan, running.task)
 
     def _decide(self) -> None:
-        decision = self._core.decide(on_progress=lambda: self._observation.beat("learning"))
+        decision = self._core.decide(on_progress=self._show_life)
         outcome, manifest = decision.outcome, None
         if outcome.result == "accepted":
             manifest = self._write_version(outcome)

@@ -33,6 +33,7 @@ class Load:
     Args:
         now: Wall clock, seconds since the epoch.
         monotonic: Seconds; the rates are by it.
+        elsewhere: Position and lag of partitions that other ranks read.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Load:
         board: StatusBoard,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        elsewhere: Callable[[], Mapping[Partition, tuple[int, int]]] = dict,
     ) -> None:
+        self._elsewhere = elsewhere
         self._metrics = metrics
         self._board = board
         self._now = now
@@ -65,13 +68,16 @@ class Load:
         mean_record_bytes: float,
     ) -> None:
         """Take in what has arrived so far, once in a while; export what follows from it."""
+        elsewhere = self._elsewhere()
         ends = {each: positions[each] + lag.records for each, lag in lags.items()}
+        ends |= {each: position + lag for each, (position, lag) in elsewhere.items()}
         with self._lock:
             moment = self._monotonic()
             self._samples.append((moment, ends))
             while self._samples[0][0] < moment - _WINDOW_SECONDS:
                 self._samples.popleft()
             self._waiting_unread = sum(lag.records for lag in lags.values())
+            self._waiting_unread += sum(lag for _, lag in elsewhere.values())
             arriving = self._arriving()
             facts = {
                 "arriving_records_per_second": sum(arriving.values()),

@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
+from teacherd.consumers.record import Partition
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.rank_report import RankReport
 from teacherd.daemon.status_board import StatusBoard
@@ -50,10 +51,20 @@ class RankObservation:
         self._metrics = metrics
         self._board = board
         self._counted: dict[tuple[int, str, tuple[str, ...]], float] = {}
+        self._stream: Mapping[Partition, tuple[int, int]] = {}
+
+    def stream(self) -> Mapping[Partition, tuple[int, int]]:
+        """Return position and lag of the partitions that other ranks read."""
+        return self._stream
 
     def show(self, reports: Sequence[RankReport]) -> None:
         """Show what the ranks from 1 on say."""
         self._metrics.ranks.set(len(reports) + 1)
+        self._stream = {
+            _partition(name): (position, report.intake.get("lag", {}).get(name, 0))
+            for report in reports
+            for name, position in report.intake.get("positions", {}).items()
+        }
         for rank, report in enumerate(reports, start=1):
             self._take_figures(rank, report.figures)
             waiting = report.standing.waiting_records
@@ -102,6 +113,11 @@ def whole(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, A
         ],
     }
     return sections
+
+
+def _partition(name: str) -> Partition:
+    topic, _, number = name.rpartition("/")
+    return Partition(topic, int(number))
 
 
 def _in_short(intake: Mapping[str, Any]) -> dict[str, Any]:

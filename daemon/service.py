@@ -26,7 +26,7 @@ from teacherd.daemon.failure import exit_code_of, is_known
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.instances_endpoint import InstancesEndpoint
 from teacherd.daemon.interruption import StopRequestedError
-from teacherd.daemon.joining import rank_problems
+from teacherd.daemon.joining import rank_problems, require_joinable
 from teacherd.daemon.logs import set_level
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.niceness import give_way
@@ -341,6 +341,8 @@ class Service:
         """Take over a changed configuration whole, or keep the old one and say why."""
         try:
             config = self._reread()
+            if not self._ranks.is_alone:
+                require_joinable(config, os.environ)
         except ConfigurationError as error:
             self._refuse_reload(str(error))
             return

@@ -9,6 +9,7 @@ from teacherd.daemon.config import Config, ProcessConfig
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TeacherdError
 from teacherd.daemon.joining import device_of_rank, join, rank_of, rank_problems
 from teacherd.daemon.rank_start import require_same_settings, shared_settings
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.ranks import ALONE, DivergedError, RankLostError, RanksRefusedError
 
 TWO_HERE = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
@@ -35,6 +36,11 @@ def test_without_torchrun_or_with_one_rank_a_process_is_alone(environment: dict[
             Config(process=CPU),
             TWO_HOSTS,
             "source: stream_log: is a file of one machine, and of 2 ranks 1 run here; take kafka",
+        ),
+        (
+            Config(process=CPU, learning=LearnerConfig(batch_norm="train")),
+            TWO_HERE,
+            "learning.batch_norm: train: BatchNorm would take its statistics from a rank's share",
         ),
         (
             Config(process=replace(CPU, device="cuda:1")),

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from teacherd.consumers.buffer_standing import BufferStanding
+from teacherd.consumers.record import Partition
 from teacherd.daemon.ages import lag_seconds
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.rank_message import RankMessage
@@ -75,10 +76,12 @@ def test_the_status_is_of_all_ranks_together() -> None:
     board.update("buffer", records=6)
     broken = {"error": "no broker", "failures": 2, "is_paused": True}
     other = intake(1, lag=5, oldest_ms=4000, **broken)
-    RankObservation(Metrics(), board).show([report_of(Metrics(), other)])
+    observation = RankObservation(Metrics(), board)
+    observation.show([report_of(Metrics(), other)])
     status = whole(board.snapshot())
 
     json.dumps(status)
+    assert {Partition("t", 1): (10, 5)} == observation.stream()
     assert {"t/0": 1, "t/1": 5} == status["intake"]["lag"]
     assert {"t/0": 10, "t/1": 10} == status["intake"]["positions"]
     assert (20, 2) == (status["intake"]["records"], status["intake"]["rejected"])

@@ -44,10 +44,10 @@ class DaemonProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
-    def start(self) -> "DaemonProcess":
+    def start(self, seconds: float = START_SECONDS) -> "DaemonProcess":
         """Start it and wait until it is ready."""
         self.spawn()
-        self.wait_until(lambda: self.port != 0 and self.get("/readyz")[0] == 200, START_SECONDS)
+        self.wait_until(lambda: self.port != 0 and self.get("/readyz")[0] == 200, seconds)
         return self
 
     def spawn(self) -> None:
