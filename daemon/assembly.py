@@ -237,6 +237,7 @@ class Assembly:
         )
         gather_holdouts(core, lineage, archive, planned_decoders)
         self._recall(state, head, core, archive)
+        state.deferred.keep(lineage)
         self._resume_unfinished(state, archive, planned_decoders)
 
     def _recall(

@@ -62,6 +62,7 @@ class DeferredStore:
         self._directory = directory
         self._records: dict[DeferredIdentity, DeferredRecord] = {}
         self._lines: dict[DeferredIdentity, _Line] = {}
+        self._of_tasks: dict[int, set[DeferredIdentity]] = {}
         self._sizes: dict[int, int] = {}
         """Of the files, by task."""
 
@@ -71,7 +72,9 @@ class DeferredStore:
         return self._records
 
     def open(self, lineage: Lineage) -> list[DeferredIdentity]:
-        """Read what is there, tidy up what a crash left; return what is needed and missing.
+        """Read what is there; return what is needed and missing.
+
+        What is needed no more stays until `keep`: a rehearsal memory may have to be filled with it.
 
         Raises:
             StateError: The disk refused.
@@ -83,7 +86,6 @@ class DeferredStore:
                     self._index(int(path.stem), path.read_bytes())
             except OSError as error:
                 raise StateError(self._directory, f"cannot be read: {error.strerror}") from error
-        self.keep(lineage)
         return sorted(_needed(lineage) - self._records.keys())
 
     def put(self, task: int, records: Sequence[DeferredRecord]) -> None:
@@ -123,12 +125,13 @@ class DeferredStore:
         """
         needed = _needed(lineage)
         gone = self._records.keys() - needed
-        if not gone and self._sizes.keys() == {each.task for each in self._records}:
-            return
         for identity in gone:
-            del self._records[identity], self._lines[identity]
+            self._forget(identity)
+        changed = {identity.task for identity in gone} | (
+            self._sizes.keys() - self._of_tasks.keys()
+        )
         try:
-            for task in sorted({identity.task for identity in gone} | self._sizes.keys()):
+            for task in sorted(changed):
                 self._tidy(task)
         except OSError as error:
             raise StateError(self._directory, f"cannot be tidied up: {error.strerror}") from error
@@ -149,8 +152,15 @@ class DeferredStore:
     def _replace(self, task: int, data: bytes) -> None:
         write_file(self._path(task), data)
         for identity in self._of_task(task):
-            del self._records[identity], self._lines[identity]
+            self._forget(identity)
         self._index(task, data)
+
+    def _forget(self, identity: DeferredIdentity) -> None:
+        del self._records[identity], self._lines[identity]
+        its = self._of_tasks[identity.task]
+        its.discard(identity)
+        if not its:
+            del self._of_tasks[identity.task]
 
     def _index(self, task: int, data: bytes) -> None:
         """Note what a file holds; a line that cannot be read is as good as not there."""
@@ -161,6 +171,7 @@ class DeferredStore:
             if record is not None:
                 digest = _digest(line)
                 self._records[record.identity] = record
+                self._of_tasks.setdefault(task, set()).add(record.identity)
                 self._lines[record.identity] = _Line(start, len(line), digest)
             start += len(line)
 
@@ -177,7 +188,7 @@ class DeferredStore:
         return line
 
     def _of_task(self, task: int) -> list[DeferredIdentity]:
-        return sorted(identity for identity in self._records if identity.task == task)
+        return sorted(self._of_tasks.get(task, ()))
 
     def _path(self, task: int) -> Path:
         return self._directory / file_name(task)
