@@ -23,6 +23,7 @@ from teacherd.daemon.dataset import Dataset
 from teacherd.models.augmentation import augment
 from teacherd.models.learner import LearnerConfig
 from teacherd.models.optimizer import build_optimizer
+from teacherd.models.preprocessing import Preprocessing
 
 AvalancheName = Literal["lwf", "ewc", "replay"]
 
@@ -38,8 +39,8 @@ class AvalancheTrainer:
     def __init__(self, setup: Setup, name: AvalancheName, config: LearnerConfig) -> None:
         self._order = setup.order
         self._epochs = config.epochs
-        model = FrozenBatchNorm(copy.deepcopy(setup.base))
-        self._strategy = build_strategy(name, model, Recipe(setup, config), config, setup.device)
+        model = FrozenBatchNorm(copy.deepcopy(setup.base), setup.preprocessing)
+        self._strategy = build_strategy(name, model, Recipe(config), config, setup.device)
         parts = [setup.course.base, *setup.course.tasks]
         sets = [to_avalanche(setup, part) for part in parts]
         self._experiences = list(benchmark_from_datasets(train=sets).train_stream)
@@ -79,13 +80,12 @@ class AvalancheTrainer:
 class Recipe(SupervisedPlugin):
     """Does what our Learner does about a step: augmentation, learning rate, clipping."""
 
-    def __init__(self, setup: Setup, config: LearnerConfig) -> None:
+    def __init__(self, config: LearnerConfig) -> None:
         super().__init__()
-        self._preprocessing = setup.preprocessing
         self._config = config
 
     def before_forward(self, strategy: Any, **_: Any) -> None:  # noqa: ANN401 - avalanche's
-        """Set the step's learning rate, augment and normalise its inputs."""
+        """Set the step's learning rate and augment its inputs."""
         optimizer = self._config.optimizer
         steps = self._config.epochs * len(strategy.dataloader)
         progress = strategy.clock.train_exp_iterations / steps
@@ -93,8 +93,7 @@ class Recipe(SupervisedPlugin):
             group["lr"] = optimizer.learning_rate * optimizer.factor(progress)
         generator = torch.Generator(strategy.mb_x.device)
         generator.manual_seed(int(torch.randint(2**62, ())))
-        raw = augment(strategy.mb_x, self._config.augmentation, generator)
-        strategy.mbatch[0] = self._preprocessing.apply(raw)
+        strategy.mbatch[0] = augment(strategy.mb_x, self._config.augmentation, generator)
 
     def before_update(self, strategy: Any, **_: Any) -> None:  # noqa: ANN401 - the same
         """Clip the gradient."""
@@ -102,15 +101,16 @@ class Recipe(SupervisedPlugin):
 
 
 class FrozenBatchNorm(nn.Module):
-    """A network whose BatchNorm statistics stay as they are, whoever calls `train`."""
+    """A network for raw inputs whose BatchNorm statistics stay as they are, whoever trains it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
+        self._preprocessing = preprocessing
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, raw: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.network(inputs)
+        logits: Tensor = self.network(self._preprocessing.apply(raw))
         return logits
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm":  # noqa: FBT001, FBT002 - torch's

@@ -65,7 +65,7 @@ def bench(tmp_path: Path) -> Bench:
         learning={
             "epochs": 4,
             "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.3},
-            "distillation": {"form": "fused", "temperature": 1.0},
+            "distillation": {"form": "fused", "temperature": 1.0, "dust": "noise"},
             "consolidation": {"freezing_epochs": 1, "interval_epochs": 1, "retain": 0.1},
         },
         tasks={"instances": 60, "min_instances": 1},
