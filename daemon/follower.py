@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 import signal
 import threading
@@ -38,6 +39,8 @@ from teacherd.models.artifact import Manifest
 from teacherd.models.ranks import Ranks
 
 _TICK_SECONDS = 0.1
+_FAILED_SECONDS = 2.0
+"""For the other thread to end, after one has failed."""
 
 
 class Follower:
@@ -184,12 +187,12 @@ class Follower:
         )
 
     def _join(self) -> None:
-        deadline = time.monotonic() + self._config.process.shutdown_seconds
+        """Let the threads end by themselves; where something failed others wait for the restart."""
+        is_in_order = self._exit_code is ExitCode.OK
+        seconds = self._config.process.shutdown_seconds if is_in_order else _FAILED_SECONDS
+        deadline = min(time.monotonic() + seconds, self._deadline or math.inf)
         for thread in self._threads:
-            is_hopeless = thread.name == "following" and self._exit_code is not ExitCode.OK
-            while thread.is_alive() and not is_hopeless and time.monotonic() < deadline:
-                if self._force.is_set():
-                    return
+            while thread.is_alive() and time.monotonic() < deadline and not self._force.is_set():
                 thread.join(_TICK_SECONDS)
 
     @contextmanager

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import structlog
 import torch
@@ -16,6 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from teacherd.daemon.config import Config
 from teacherd.daemon.errors import ConfigurationError, ExitCode, Problem, TeacherdError
+from teacherd.daemon.meeting import meet
 from teacherd.models.ranks import (
     ALONE,
     TRAINS_STATISTICS,
@@ -59,7 +59,10 @@ def join(config: Config, environment: Mapping[str, str], *, is_standby: bool = F
     require_joinable(config, environment, is_standby=is_standby)
     _end_with_parent()
     with rank_problems(), rank_errors():
-        store, rank, size = _meet()
+        store, rank, size = next(rendezvous("env://"))
+        # Some may take minutes to start; only then does the short time begin in which one has to
+        # answer another.
+        store = meet(store, rank, size, seconds=_START_SECONDS)
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if is_on_gpu(config) else "gloo",
             store=store,
@@ -122,17 +125,6 @@ def rank_problems() -> Iterator[None]:
         raise UnequalRanksError(str(error)) from error
     except RanksRefusedError as error:
         raise ConfigurationError([Problem(error.key, error.message)]) from error
-
-
-def _meet() -> tuple[Any, int, int]:
-    """Wait for the other ranks where torchrun says; some may take longer to start than others.
-
-    Only then does the short time begin in which one has to answer another.
-    """
-    store, rank, size = next(rendezvous("env://"))
-    store.set(f"here/{rank}", "")
-    store.wait([f"here/{each}" for each in range(size)], timedelta(seconds=_START_SECONDS))
-    return store, rank, size
 
 
 def _end_with_parent() -> None:
