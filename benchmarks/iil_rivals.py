@@ -112,7 +112,7 @@ class EwcLearner(Learner):
         return fisher
 
 
-class Memory:
+class Reservoir:
     """A class-balanced reservoir of instances: algorithm R of Vitter (1985) for each class."""
 
     def __init__(self, instances_per_class: int, num_classes: int, seed: int) -> None:
@@ -150,7 +150,7 @@ class ReplayLearner(Learner):
 
     def __init__(self, *arguments: Any, base: Dataset, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **options)
-        self.memory = Memory(self.instances_per_class, len(base.classes), seed=0)
+        self.reservoir = Reservoir(self.instances_per_class, len(base.classes), seed=0)
         self.remember(base.inputs, base.labels)
 
     def _terms(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
@@ -174,11 +174,11 @@ class ReplayLearner(Learner):
 
     def remember(self, inputs: np.ndarray, labels: np.ndarray) -> None:
         """Offer instances to the memory."""
-        self.memory.add(inputs, labels)
+        self.reservoir.add(inputs, labels)
         self._place_memory()
 
     def _place_memory(self) -> None:
-        inputs, labels = self.memory.all()
+        inputs, labels = self.reservoir.all()
         device = self._placement.device
         self._memory_raw = torch.from_numpy(inputs).to(device)
         self._memory_labels = torch.from_numpy(labels).to(device)
