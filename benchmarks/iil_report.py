@@ -139,15 +139,19 @@ def _cell(figure: Mapping[str, float | None] | None) -> str:
 
 
 def _plot(summary: Mapping[str, Any], path: Path) -> None:
-    """Draw PP over the tasks, and PP against F at the end."""
+    """Draw PP over the tasks, and PP against F at the end, of methods with as many orders as any.
+
+    A mean over fewer of them would be compared with what it cannot be compared with.
+    """
     import matplotlib as mpl  # noqa: PLC0415 - heavy, and only a report needs it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - the same
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    most = max((len(each["orders"]) for each in summary["methods"].values()), default=0)
     for name, each in summary["methods"].items():
-        if name == "joint" or not each["curve"]:
+        if name == "joint" or not each["curve"] or len(each["orders"]) < most:
             continue
         tasks, gained, _ = zip(*each["curve"], strict=True)
         style = {"linewidth": 2.5, "color": "black"} if name == "ours" else {"linewidth": 1.0}
