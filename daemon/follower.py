@@ -95,7 +95,7 @@ class Follower:
             self._stop.set()
             self._join()
         self._log.info("stopped", exit_code=int(self._exit_code))
-        if any(thread.is_alive() for thread in self._threads):
+        if self._exit_code is not ExitCode.OK or any(each.is_alive() for each in self._threads):
             # As in Service.run: an interpreter that ends in order would wait for them.
             logging.shutdown()
             os._exit(self._exit_code)
