@@ -19,7 +19,7 @@ from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.backup import make_backup
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
-from teacherd.daemon.entries import Plan
+from teacherd.daemon.entries import Plan, Retry
 from teacherd.daemon.recovery import RecordsChangedError
 from teacherd.daemon.replaying import replay_versions
 from teacherd.models.artifact import read_manifest, version_folder
@@ -378,6 +378,25 @@ def test_a_task_that_is_held_leaves_no_class(start: Start) -> None:
     assert ("cat", "dog", "owl", "fox") == lineage.classes
     assert [] == files(bench)
     assert {"trained": 20} == dict(accounts(bench, 20).fates)
+
+
+def test_a_task_tried_again_brings_what_its_head_has_lost(start: Start) -> None:
+    """It was planned when its class was there; a rollback has taken that away meanwhile."""
+    bench, assembly = start([*task_of(*["fox"] * 4), *task_of("fox")])
+    learn(assembly)
+    assembly.learning.tick()
+    assembly.learning._close_for_rollback()
+    assembly.learning._interventions.roll_back(0)
+    lineage = assembly.learning._journal.lineage
+    assert ("cat", "dog", "owl") == lineage.classes
+
+    assembly.learning._interventions.retry(2)
+    while lineage.set_aside or lineage.unfinished:
+        assembly.learning.tick()
+        assembly.intake.requests.serve(assembly.intake._source)
+
+    (retry,) = [each for each in bench.entries() if isinstance(each, Retry)]
+    assert (("fox",), ("cat", "dog", "owl", "fox")) == (retry.new_classes, lineage.classes)
 
 
 def test_a_replay_makes_the_same_versions_with_the_same_classes(start: Start) -> None:

@@ -141,3 +141,13 @@ def test_a_daemon_that_does_not_answer_is_waited_for() -> None:
     assert [] == answers
     assert picture.index("no daemon answers") < picture.index("Back.")
     assert 2 == picture[picture.index("no daemon answers") :].count("WARNING")
+
+
+def test_classes_that_came_later_and_labels_that_wait_are_shown() -> None:
+    """Only where there are any."""
+    classes = {"served": 12, "later": ["fox", "elk"], "deferred_records": 5, "deferred_labels": 3}
+    picture = drawn({**STATUS, "classes": classes}, HISTORY)
+
+    assert "12, 2 of them later" in picture
+    assert "5 records with 3 labels wait" in picture
+    assert "labels wait" not in drawn(STATUS, HISTORY)
