@@ -21,6 +21,7 @@ from, and on other orders of the classes (`--first-order 100`); `--set` tries on
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -31,7 +32,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from cil_data import deal_classes
-from cil_methods import METHODS, ClassSetup
+from cil_methods import ALL_METHODS, METHODS, OPTIONAL, ClassSetup
 from cil_report import figures_of, summarise, write_report
 from cil_scale import SCALES, ClassScale
 from iil_data import Corpus, load_corpus
@@ -117,7 +118,7 @@ class Benchmark:
         )
 
     def _run_method(self, method: str, name: str, setup: ClassSetup) -> None:
-        trainer = METHODS[method].build(setup)
+        trainer = ALL_METHODS[method].build(setup)
         sizes = [len(setup.course.test_of(each)) for each in range(len(setup.course.increments))]
         facts: dict[str, Any] = {
             "method": method,
@@ -178,7 +179,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--orders", type=int, default=5, help="how many orders of the classes")
     parser.add_argument("--first-order", type=int, default=0, help="seed of the first one")
     parser.add_argument(
-        "--methods", default=",".join(METHODS), help=f"by comma, of {', '.join(METHODS)}"
+        "--methods", default=",".join(METHODS), help=f"by comma, of {', '.join(ALL_METHODS)}"
     )
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--set", action="append", default=[], help="new_classes.weight=2")
@@ -188,9 +189,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, help="folder to write a report into")
     arguments = parser.parse_args(argv)
     arguments.methods = [name for name in arguments.methods.split(",") if name]
-    unknown = sorted(set(arguments.methods) - set(METHODS))
+    unknown = sorted(set(arguments.methods) - set(ALL_METHODS))
     if unknown:
-        parser.error(f"--methods: {unknown[0]}: no such method; take of {', '.join(METHODS)}")
+        parser.error(f"--methods: {unknown[0]}: no such method; take of {', '.join(ALL_METHODS)}")
+    theirs = [name for name in arguments.methods if name in OPTIONAL]
+    if theirs and importlib.util.find_spec("avalanche") is None:
+        parser.error(
+            f"--methods: {theirs[0]}: needs avalanche-lib, which is not installed; "
+            "pip install avalanche-lib, best in an environment of its own, or leave it out"
+        )
     return arguments
 
 

@@ -210,6 +210,16 @@ class JointMethod(ClassMethod):
         return JointTrainer(setup)
 
 
+class IcarlMethod(ClassMethod):
+    """A rival that needs avalanche-lib."""
+
+    def build(self, setup: ClassSetup) -> ClassTrainer:
+        """Return it."""
+        from cil_icarl import IcarlTrainer  # noqa: PLC0415 - not installed with us
+
+        return IcarlTrainer(setup)
+
+
 _PLAIN = {
     "distillation.label_share": 1.0,
     "distillation.dust_weight": 0.0,
@@ -261,3 +271,9 @@ METHODS: Mapping[str, ClassMethod] = {
         "ours with memory, without KC-EMA, student served", consolidation__kind="none"
     ),
 }
+
+OPTIONAL: Mapping[str, ClassMethod] = {
+    "icarl": IcarlMethod(text="iCaRL of avalanche-lib", settings={}, has_memory=True),
+}
+
+ALL_METHODS: Mapping[str, ClassMethod] = {**METHODS, **OPTIONAL}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cil_methods import METHODS
+from cil_methods import ALL_METHODS
 from iil_runs import Runs
 from scipy import stats
 
@@ -83,12 +83,12 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
 
 def _place(name: str) -> tuple[int, str]:
     method = name.partition("@")[0]
-    return (list(METHODS).index(method) if method in METHODS else len(METHODS), name)
+    return (list(ALL_METHODS).index(method) if method in ALL_METHODS else len(ALL_METHODS), name)
 
 
 def _text(name: str) -> str:
     method, _, settings = name.partition("@")
-    text = METHODS[method].text if method in METHODS else method
+    text = ALL_METHODS[method].text if method in ALL_METHODS else method
     return f"{text}; {settings.replace('@', ', ')}" if settings else text
 
 
