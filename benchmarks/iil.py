@@ -30,6 +30,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from iil_data import Corpus, Course, deal, load_corpus
@@ -77,6 +78,9 @@ class Benchmark:
             num_tasks=self._scale.num_tasks,
             task_instances=self._scale.task_instances,
         )
+        if self._scale.num_test is not None:
+            measured = course.test.take(np.arange(self._scale.num_test))
+            course = replace(course, test=measured)
         setup = self._setup(order, course)
         for method in todo:
             self._run_method(method, names[method], setup)

@@ -31,6 +31,8 @@ class Scale:
     """Called with the shape of an input and the number of classes."""
     pretraining: PretrainConfig
     """Of the base, and of joint retraining."""
+    num_test: int | None = None
+    """Instances of the test set that are measured with; None: all."""
     learning: LearnerConfig = field(default_factory=LearnerConfig)
     """The daemon's defaults, but for what the scale needs; every method starts from it."""
 
@@ -106,6 +108,7 @@ SCALES = {
         num_base=400,
         num_tasks=2,
         task_instances=60,
+        num_test=200,
         pretraining=replace(_GPU.pretraining, epochs=1),
         learning=replace(_GPU.learning, epochs=2),
     ),
