@@ -190,7 +190,7 @@ def test_classes_that_are_not_asked_about_get_no_gradient_from_a_new_instance() 
 def test_the_total_is_new_plus_lambda_times_old() -> None:
     """L_new + lambda L_KD: on new instances as they are, on all of them dusted."""
     old = old_classes(similarity=0.5)
-    config = DistillationConfig(dust_weight=0.5)
+    config = DistillationConfig(dust="noise", dust_weight=0.5)
     terms = terms_of(config, old)
     noise = torch.empty_like(BATCH.inputs).normal_(
         0, 0.3, generator=torch.Generator().manual_seed(1)
