@@ -135,6 +135,24 @@ def test_the_values_on_the_page_are_those_of_the_status(
     assert status["state"] == page.text_content("#state")
 
 
+def test_ranks_are_shown_where_there_are_several(browser: Browser, daemon: DaemonProcess) -> None:
+    """One row for each, with what keeps it from reading; a process alone has no such panel."""
+    alone = visit(browser, daemon)
+    each = [
+        {"rank": 0, "partitions": 2, "records": 1200, "lag": 0, "waiting": 7, "is_paused": False},
+        {"rank": 1, "partitions": 1, "records": 30, "lag": 5, "waiting": 0, "error": "no broker"},
+    ]
+    ranked = {**daemon.status(), "ranks": {"size": 2, "each": each}}
+    page = visit(browser, daemon).page
+    page.route("**/status", lambda route: route.fulfill(json=ranked))
+    page.wait_for_selector("tr[data-rank='1']")
+
+    assert alone.page.is_hidden("#ranks-panel")
+    rows = [row.split() for row in page.locator("#ranks tbody tr").all_inner_texts()]
+    assert ["0", "2", "1,200", "0", "7", "reads"] == rows[0]
+    assert ["1", "1", "30", "5", "0", "no", "broker"] == rows[1]
+
+
 def test_the_three_answers_are_those_of_the_status(browser: Browser, daemon: DaemonProcess) -> None:
     """Fresh, better, not forgetting: each with a word, a mark and the figure that says so."""
     page = visit(browser, daemon).page
