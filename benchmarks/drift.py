@@ -42,7 +42,6 @@ from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.embedding import Embedder
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
-from teacherd.models.optimizer import OptimizerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import Mlp, SmallCnn
 from teacherd.models.task import Task
@@ -51,11 +50,9 @@ TASK = 1000
 BASE = 10_000
 LEARNING = LearnerConfig(
     epochs=3,
-    optimizer=OptimizerConfig(kind="sgd", learning_rate=0.01, decay="none"),
     consolidation=ConsolidationConfig(freezing_epochs=1, interval_epochs=1),
 )
-"""Few epochs: a teacher that follows the stream, at a bearable cost. Fixed, so that figures stay
-comparable when a default of learning changes."""
+"""Few epochs: a teacher that follows the stream, at a bearable cost."""
 CPU = torch.device("cpu")
 Inputs = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
