@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
@@ -69,11 +69,8 @@ class Follower:
         self._threads: list[threading.Thread] = []
         self._log = structlog.get_logger()
 
-    def run(self) -> ExitCode:
-        """Follow until rank 0 says that all end, or cannot; return the code to exit with.
-
-        Does not return, but ends the process, if a thread has not ended by the deadline.
-        """
+    def run(self) -> NoReturn:
+        """Follow until rank 0 says that all end, or cannot; then end the process."""
         process = self._config.process
         device = prepare_device(
             device_of_rank(process.device, self._environment), process.num_threads
@@ -95,12 +92,10 @@ class Follower:
             self._stop.set()
             self._join()
         self._log.info("stopped", exit_code=int(self._exit_code))
-        if self._exit_code is not ExitCode.OK or any(each.is_alive() for each in self._threads):
-            # As in Service.run: an interpreter that ends in order would wait for them.
-            logging.shutdown()
-            os._exit(self._exit_code)
-        self._buffer.close()
-        return self._exit_code
+        # As in Service.run: an interpreter that ends in order would wait for threads, and torch's
+        # compiler would complain of what it still holds. All that is durable is rank 0's.
+        logging.shutdown()
+        os._exit(self._exit_code)
 
     def _follow(self, following: Following) -> None:
         give_way(self._config.process.learning_niceness)
