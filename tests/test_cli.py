@@ -15,7 +15,7 @@ from command_line import CommandLine
 from teacherd.daemon.cli import app
 
 VERBS = {
-    "demo": "--data-root --dataset --drift --json --out --seconds --seed --source",
+    "demo": "--data-root --dataset --drift --json --new-classes --out --seconds --seed --source",
     "adopt": "--argument --classes --input-shape --json --mean --min-accuracy --network --out "
     "--samples --scale --std weights",
     "pretrain": "--argument --data-root --device --epochs --holdout-share --json --learning-rate "

@@ -121,11 +121,12 @@ def test_versions_are_listed_beside_a_running_daemon(teacherd: CommandLine, line
 
     assert [0, 1] == [row["version"] for row in rows]
     assert ["", "current, head"] == [row["state"] for row in rows]
-    shown = ("version", "parent", "task", "instances", "outer_ratio", "gate", "written_at", "state")
-    assert [*shown, "replay"] == lines[1].split()
+    shown = ("version", "parent", "task", "instances", "classes", "outer_ratio", "gate")
+    assert [*shown, "written_at", "state", "replay"] == lines[1].split()
     assert [True, True] == [row["is_kept"] for row in rows]
     assert [None, None] == [row["can_replay"] for row in rows]  # there is no stream
-    assert ["1", "0", "1", "10", "0.25", "ungated", NOW, "current,", "head"] == lines[4].split()
+    figures = ["1", "0", "1", "10", "3", "0.25", "ungated", NOW]
+    assert [*figures, "current,", "head"] == lines[4].split()
 
 
 def test_a_version_is_shown_whole(teacherd: CommandLine, lineage: Path) -> None:
@@ -134,7 +135,7 @@ def test_a_version_is_shown_whole(teacherd: CommandLine, lineage: Path) -> None:
     text = teacherd("versions", "show", "1", "--config", lineage).out
     facts = dict(line.split(maxsplit=1) for line in text.splitlines()[1:])
 
-    assert {"state", "plan", "outcome", "manifest"} == set(shown)
+    assert {"state", "classes", "plan", "outcome", "manifest"} == set(shown)
     assert "current, head" == facts["state"]
     assert str(shown["plan"]["num_instances"]) == facts["plan.num_instances"]
     assert shown["manifest"]["weights_sha256"] == facts["manifest.weights_sha256"]

@@ -49,7 +49,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "learning": {
                 "epochs": 12,
                 "optimizer": {"kind": "sgd", "decay": "none", "learning_rate": 0.1},
-                "consolidation": {"freezing_epochs": 1, "interval_epochs": 3},
+                "consolidation": {"freezing_epochs": 1, "interval_epochs": 3, "retain": 0.2},
             },
         }
         bench = make_bench(tmp_path, **{**defaults, **sections})

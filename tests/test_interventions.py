@@ -14,6 +14,8 @@ from stream_writing import append_digits
 
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Answer, Command, Verb
+from teacherd.daemon.deferral import Sorted
+from teacherd.daemon.deferring import ReadyTask
 from teacherd.daemon.entries import Arrivals, Outcome, Publish, Retry, Rollback
 from teacherd.daemon.errors import ExitCode, UsageError
 from teacherd.daemon.lineage_log import read_lineage_log
@@ -332,7 +334,7 @@ def test_a_resumed_task_may_fail_the_probation_too(
     assembly.intake.tick()
     assert assembly._buffer is not None
     task = assembly._buffer.cut("count")
-    plan = assembly.learning._plan(task)
+    plan = assembly.learning._plan(ReadyTask(task, Sorted(), age_seconds=0.0))
     with monkeypatch.context() as bad:
         spoil(assembly, bad, lost=6)
         assembly.learning.resume(plan, task, {})
