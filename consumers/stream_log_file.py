@@ -107,10 +107,30 @@ def _require_writable(path: Path, topic: str) -> None:
     if not path.parent.is_dir():
         raise StreamLogError(path, f"{path.parent} is none; name a directory that exists")
     if not path.exists():
+        require_no_stray_wal(path)
         _create(path, topic)
     for needed in (path, path.parent):
         if not os.access(needed, os.W_OK):
             raise StreamLogError(path, f"{needed} cannot be written; the log needs both, change it")
+
+
+def require_no_stray_wal(path: Path) -> None:
+    """Refuse a place whose file is gone while its WAL is there, as after a kill and a plain `mv`.
+
+    SQLite would write the other log's pages into whatever file is put there next.
+
+    Raises:
+        StreamLogError: It is such a place.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    has_pages = wal.is_file() and wal.stat().st_size > 0
+    # Asked last: another process may have made the log, and its WAL, just now.
+    if has_pages and not path.exists():
+        raise StreamLogError(
+            path,
+            f"is gone, but {wal.name} is there, with the newest records of that log: put the file "
+            f"back, or move {wal.name} to where it went",
+        )
 
 
 @contextmanager

@@ -4,8 +4,15 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+from teacherd.consumers.stream_log_file import StreamLogError, require_no_stray_wal
 from teacherd.daemon.backup import STATE, STREAM_LOG, BackupContent, read_backup
-from teacherd.daemon.durable import TEMPORARY_PREFIX, failpoint, sync_directory, sync_tree
+from teacherd.daemon.durable import (
+    TEMPORARY_PREFIX,
+    failpoint,
+    make_directory,
+    sync_directory,
+    sync_tree,
+)
 from teacherd.daemon.errors import StateError, UsageError
 from teacherd.daemon.state_directory import LINEAGE_LOG, MARKER, PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock
@@ -27,7 +34,8 @@ def restore_backup(backup: Path, directory: Path, stream_log: Path) -> tuple[Bac
         What the backup says, and whether its stream log was put back.
 
     Raises:
-        UsageError: It is no backup, or the state directory is not empty.
+        UsageError: It is no backup, the state directory is not empty, or the stream log was moved
+            away without its WAL.
         HeldError: A daemon runs in the state directory.
         StateError: The backup is damaged, or the disk refused.
     """
@@ -73,8 +81,13 @@ def _rank(path: Path) -> int:
 def _restore_stream_log(source: Path, target: Path) -> bool:
     if not source.is_file() or target.exists():
         return False
+    try:
+        require_no_stray_wal(target)
+    except StreamLogError as error:
+        raise UsageError(str(error)) from error
     draft = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
     try:
+        make_directory(target.parent)
         shutil.copy2(source, draft)
         sync_tree(draft)
         draft.rename(target)

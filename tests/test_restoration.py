@@ -10,6 +10,7 @@ from assemblies import Bench, feature_records, make_bench
 from command_line import CommandLine, write_settings
 from forked_daemon import ForkedDaemon
 
+from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.backup import make_backup
 from teacherd.daemon.entries import Restore
 from teacherd.daemon.errors import ExitCode, StateError, TemporaryError, UsageError
@@ -240,3 +241,32 @@ def test_the_verb_brings_records_back_only_where_there_are_none(
     daemon = ForkedDaemon(bench.settings, tmp_path)
     bench.append(feature_records(10, seed=2))
     assert ExitCode.OK == daemon.run_until_tasks(5)
+
+
+def test_a_stream_log_comes_back_on_a_machine_that_has_nothing_yet(
+    daemon: ForkedDaemon, tmp_path: Path
+) -> None:
+    """Its folder is made, as the state directory is; beside another log's WAL it is not put."""
+    assert ExitCode.OK == daemon.run_until_tasks(2)
+    make_backup(
+        tmp_path / "state",
+        tmp_path / "whole",
+        stream_log=StreamLogConfig(path=str(tmp_path / "stream.db")),
+        all_versions=False,
+        now=NOW,
+        on_progress=lambda _done, _total: None,
+    )
+    stray = tmp_path / "stray" / "stream.db"
+    stray.parent.mkdir()
+    stray.with_name("stream.db-wal").write_bytes(b"newest records of another log")
+    with pytest.raises(UsageError, match="is gone, but"):
+        restore_backup(tmp_path / "whole", tmp_path / "first", stray)
+    path = tmp_path / "new" / "machine" / "stream.db"
+    _, is_put_back = restore_backup(tmp_path / "whole", tmp_path / "second", path)
+    log = StreamLog(StreamLogConfig(path=str(path)))
+    batch = log.poll(100, 0.0)
+    log.close()
+
+    assert is_put_back
+    assert batch is not None
+    assert 20 == len(batch)

@@ -31,6 +31,23 @@ def test_opening_again_finds_what_is_there(tmp_path: Path) -> None:
     assert [b"x"] == list(batch.values)
 
 
+def test_no_log_is_begun_beside_the_wal_of_one_that_was_moved_away(tmp_path: Path) -> None:
+    """SQLite would take it for the new one's: old records would come again, or pages be mixed."""
+    path, wal = tmp_path / "stream.db", tmp_path / "stream.db-wal"
+    log = StreamLog(StreamLogConfig(path=str(path)))
+    log.append([NewRecord(b"x")])
+    left = wal.read_bytes()  # as after a kill
+    log.close()
+    wal.write_bytes(left)
+    path.rename(tmp_path / "stream.db.before")
+    with pytest.raises(StreamLogError, match=r"is gone, but stream\.db-wal is there"):
+        open_stream_log(path, "instances")
+
+    assert not path.exists()
+    wal.write_bytes(b"")  # an empty one has nothing to give
+    open_stream_log(path, "instances").close()
+
+
 def test_a_directory_that_is_missing_is_told_with_the_path(tmp_path: Path) -> None:
     """The message says what to do."""
     path = tmp_path / "missing" / "stream.db"
