@@ -19,6 +19,10 @@ class DeferredIdentity(NamedTuple):
     offset: int
 
 
+class DeferredLostError(Exception):
+    """Records that a plan takes in are gone, or are no instances any more."""
+
+
 class DeferredOffsets:
     """The records that plans have deferred, and none has taken in or dropped since."""
 

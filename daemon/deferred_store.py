@@ -7,13 +7,15 @@ What is still needed follows from the lineage log; a file goes with the last of 
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.daemon.deferred_offsets import DeferredIdentity, identities
+from teacherd.daemon.deferred_offsets import DeferredIdentity, DeferredLostError, identities
 from teacherd.daemon.durable import (
     failpoint,
     make_directory,
@@ -56,7 +58,11 @@ class _Line:
 
 
 class DeferredStore:
-    """Owns `deferred/` of a state directory, which is made with the first record in it."""
+    """Owns `deferred/` of a state directory, which is made with the first record in it.
+
+    Of the learning thread; records may be read by the source's, too, for a task that is tried again
+    while others are learned.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -65,6 +71,8 @@ class DeferredStore:
         self._of_tasks: dict[int, set[DeferredIdentity]] = {}
         self._sizes: dict[int, int] = {}
         """Of the files, by task."""
+        self._lock = threading.Lock()
+        """Held while a file and what is known of it are not of one time."""
 
     @property
     def records(self) -> Mapping[DeferredIdentity, DeferredRecord]:
@@ -105,17 +113,26 @@ class DeferredStore:
         kept = [each for each in self._of_task(task) if each not in new]
         lines = [*(self._read(each) for each in kept), *(each.line or b"" for each in records)]
         failpoint("deferred.before")
-        self._replace(task, b"".join(lines))
+        with self._lock:
+            self._replace(task, b"".join(lines))
         failpoint("deferred.durable")
 
     def batches(self, wanted: Iterable[DeferredIdentity]) -> Iterator[RecordBatch]:
-        """Yield records one by one, as they came.
+        """Yield records one by one, as they came; for any thread.
 
         Raises:
+            DeferredLostError: One of them is not there.
             StateError: One of them is not what was written.
         """
         for identity in wanted:
-            yield read_record(json.loads(self._read(identity)))
+            with self._lock:
+                if identity not in self._lines:
+                    raise DeferredLostError(
+                        f"{identity.partition.topic}/{identity.partition.number} offset "
+                        f"{identity.offset}, deferred by task {identity.task}, is gone"
+                    )
+                line = self._read(identity)
+            yield read_record(json.loads(line))
 
     def keep(self, lineage: Lineage) -> None:
         """Let go of what no plan waits for, nor has taken in without having been accepted.
@@ -124,6 +141,10 @@ class DeferredStore:
             StateError: The disk refused.
         """
         needed = _needed(lineage)
+        with self._lock:
+            self._keep(needed)
+
+    def _keep(self, needed: AbstractSet[DeferredIdentity]) -> None:
         gone = self._records.keys() - needed
         for identity in gone:
             self._forget(identity)

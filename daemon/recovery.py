@@ -18,7 +18,7 @@ from teacherd.consumers.task_buffer import LostRange
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
-from teacherd.daemon.deferred_offsets import DeferredIdentity
+from teacherd.daemon.deferred_offsets import DeferredIdentity, DeferredLostError
 from teacherd.daemon.deferred_store import DeferredStore, named_records
 from teacherd.daemon.entries import ClosedRange, Deferred, Plan, Skip
 from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
@@ -29,7 +29,7 @@ from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.standing import HeldOut
 from teacherd.daemon.state_directory import StateDirectory
-from teacherd.daemon.taking_in import DeferredLostError, ReadDeferred, ranges_of, take_in
+from teacherd.daemon.taking_in import ReadDeferred, ranges_of, take_in
 
 OpenDecoder = Callable[[bool], Decoder]
 """Opens a decoder, with open labels or not; whoever asks closes it."""

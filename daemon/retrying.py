@@ -12,6 +12,7 @@ from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.task_rebuilding import RangeMismatchError
+from teacherd.daemon.deferred_offsets import DeferredLostError
 from teacherd.daemon.durable import write_file
 from teacherd.daemon.entries import Plan, Retry
 from teacherd.daemon.errors import UsageError
@@ -19,7 +20,6 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.recovery import planned_range
-from teacherd.daemon.taking_in import DeferredLostError
 
 Rebuild = Callable[[Plan, Iterator[RecordBatch]], BufferedTask]
 

@@ -8,14 +8,10 @@ from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.filling_task import FillingTask, TaskLimits
 from teacherd.consumers.record import OffsetRange
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.daemon.deferred_offsets import DeferredIdentity, identities
+from teacherd.daemon.deferred_offsets import DeferredIdentity, DeferredLostError, identities
 from teacherd.daemon.entries import Deferred
 
 ReadDeferred = Callable[[Sequence[DeferredIdentity]], Iterator[RecordBatch]]
-
-
-class DeferredLostError(Exception):
-    """Records that a plan takes in are gone, or are no instances any more."""
 
 
 def take_in(

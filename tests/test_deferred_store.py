@@ -1,6 +1,7 @@
 """The payloads of deferred records: durable, found again, gone when nobody needs them."""
 
 import json
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,15 @@ import pytest
 from records import INSTANCES, at_offsets
 
 from teacherd.consumers.producing import NPY, build_record
-from teacherd.daemon.deferred_offsets import DeferredIdentity, DeferredOffsets, grouped, identities
+from teacherd.daemon.deferred_offsets import (
+    DeferredIdentity,
+    DeferredLostError,
+    DeferredOffsets,
+    grouped,
+    identities,
+)
 from teacherd.daemon.deferred_store import DeferredRecord, DeferredStore, new_record
+from teacherd.daemon.durable import failpoints
 from teacherd.daemon.entries import ClosedRange, Deferred, Plan
 from teacherd.daemon.errors import StateError
 from teacherd.daemon.lineage import Lineage
@@ -79,6 +87,43 @@ def test_a_file_goes_with_its_last_record_and_shrinks_before(tmp_path: Path) -> 
     assert before == pytest.approx(4 * shrunk, rel=0.05)
     assert bytes([2]) * 100 == batch.values[0]
     assert [] == list(tmp_path.iterdir())
+
+
+def test_what_is_not_there_is_told_as_lost(tmp_path: Path) -> None:
+    """So that a task that would take it in is given up, not the daemon."""
+    store = DeferredStore(tmp_path)
+    store.put(1, [record(3)])
+    with pytest.raises(
+        DeferredLostError, match="instances/0 offset 4, deferred by task 1, is gone"
+    ):
+        list(store.batches([DeferredIdentity(1, INSTANCES, offset) for offset in (3, 4)]))
+
+
+def test_records_can_be_read_while_their_file_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thread that reads a task once more; the learning thread does not know when."""
+    store = DeferredStore(tmp_path)
+    store.put(1, [record(offset) for offset in range(4)])
+    found: list[bytes] = []
+
+    def read() -> None:
+        found.extend(
+            batch.values[0] for batch in store.batches([DeferredIdentity(1, INSTANCES, 3)])
+        )
+
+    reader = threading.Thread(target=read, daemon=True)
+
+    def begin_reading(name: str) -> None:
+        if name == "000001.jsonl.renamed":
+            reader.start()
+            reader.join(0.1)
+
+    monkeypatch.setattr(failpoints, "_tell", begin_reading)
+    store.keep(needing(3))
+    reader.join()
+
+    assert [bytes([3]) * 100] == found
 
 
 @pytest.mark.parametrize("damage", ["value", "label", "cut"])
