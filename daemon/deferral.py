@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal, get_args
 
 import structlog
@@ -159,6 +160,9 @@ class _Sorting:
         }
         waiting = _Waiting(dict(self._records_before()), own)
         new = self._choose_new(waiting, len(head))
+        while self._drop_what_is_none(waiting, {*head, *new}):
+            # It had been counted: what was to be a class may have too few now, or none.
+            new = self._choose_new(waiting, len(head))
         known = {*head, *new}
         taken, parts, held_out = self._take_in(waiting, known)
         for identity in [each for each, record in own.items() if record.name in known]:
@@ -213,36 +217,42 @@ class _Sorting:
             for each in waiting.named(name)
         )
 
-    def _take_in(
-        self, waiting: _Waiting, known: set[str]
-    ) -> tuple[list[DeferredIdentity], tuple[BufferedTask, ...], frozenset[DeferredIdentity]]:
-        """Take in what waits and has a class now; what no longer decodes is dropped."""
+    def _drop_what_is_none(self, waiting: _Waiting, known: set[str]) -> bool:
+        """Drop what would be taken in and decodes no longer; tell whether there was anything."""
         wanted = [each for each, record in waiting.before.items() if record.name in known]
         if not wanted:
-            return [], (), frozenset()
-        taken: dict[int, list[DeferredIdentity]] = {}
-        parts = []
+            return False
+        num_before = len(waiting.before)
         with closing(self._deferral.open_decoder()) as decoder:
-            batches: dict[int, list[RecordBatch]] = {}
             for identity, batch in zip(wanted, self._store.batches(wanted), strict=True):
                 (result,) = decoder.decode_batch(batch)
                 if isinstance(result, Rejected):
                     letter = self._deferral.letter(batch, result.reason, result.message)
                     self._letters.append(letter)
                     self._dropped.append(identity)
-                else:
-                    taken.setdefault(identity.task, []).append(identity)
-                    batches.setdefault(identity.task, []).append(batch)
-                del waiting.before[identity]
-            for task, its in sorted(batches.items()):
-                parts.append(build_part(its, decoder, num_records=len(taken[task])))
-        every = [identity for _, its in sorted(taken.items()) for identity in its]
+                    del waiting.before[identity]
+        return len(waiting.before) < num_before
+
+    def _take_in(
+        self, waiting: _Waiting, known: set[str]
+    ) -> tuple[list[DeferredIdentity], tuple[BufferedTask, ...], frozenset[DeferredIdentity]]:
+        """Take in what waits and has a class now."""
+        taken = [each for each, record in waiting.before.items() if record.name in known]
+        if not taken:
+            return [], (), frozenset()
+        with closing(self._deferral.open_decoder()) as decoder:
+            parts = [
+                build_part(self._store.batches(its), decoder, num_records=len(its))
+                for its in (list(group) for _, group in groupby(taken, key=lambda each: each.task))
+            ]
+        for each in taken:
+            del waiting.before[each]
         held_out = frozenset(
             each
-            for each in every
+            for each in taken
             if is_in_holdout(self._store.records[each].id, *each[1:], share=self._share)
         )
-        return every, tuple(parts), held_out
+        return taken, tuple(parts), held_out
 
     def _drop_what_must_go(self, waiting: _Waiting) -> None:
         """Drop what has waited for too long, then the oldest until the rest has room."""

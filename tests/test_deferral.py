@@ -249,6 +249,28 @@ def test_damaged_payloads_are_read_from_the_stream_once_more(start: Start) -> No
     assert ["fox"] == [each.name for each in store.records.values()]
 
 
+def test_a_label_whose_records_decode_no_longer_is_no_class(start: Start) -> None:
+    """Settings have changed since they came: a class without an instance could not be learned."""
+    long = [
+        each._replace(headers=(*each.headers, ("note", b"x" * 500)))
+        for each in records(["fox"] * 4)
+    ]
+    bench, first = start(["elk"] * 5, {"max_new_per_task": 1})
+    bench.append([*long, *records(["cat"])])
+    learn(first)
+    first.close()
+    bench.settings["decoding"] = {"max_header_bytes": 200}
+    bench.append(records(task_of()))
+    second = bench.assemble()
+    learn(second)
+    second.close()
+
+    assert [("elk",), ()] == [plan.new_classes for plan in bench.plans()]
+    assert [(1, (6, 7, 8, 9))] == dropped(bench.plans()[1])
+    assert dict.fromkeys((6, 7, 8, 9), "headers_too_large") == letters(bench)
+    assert ([], []) == (accounts(bench, 20).lost, accounts(bench, 20).twice)
+
+
 @pytest.mark.parametrize("policy", ["stop", "continue"])
 def test_payloads_that_are_gone_for_good_are_told(start: Start, policy: str) -> None:
     """69, or the next plan drops them: there is nothing left that a dead letter could hold."""
