@@ -73,6 +73,7 @@ from teacherd.daemon.state_lock import StateLock
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.artifact import LoadedTeacher, Manifest
 from teacherd.models.learner import Learner
+from teacherd.models.memory import Memory
 from teacherd.models.ranks import ALONE, Ranks
 
 
@@ -258,6 +259,8 @@ class Assembly:
                 recall, state=state, reread=read, configured=self._config.learning.memory
             )
         )
+        # It was empty when the start was shown.
+        self._observation.standing(state.journal.lineage)
 
     def _decoders(
         self, state: StateDirectory, head: LoadedTeacher, config: DecodingConfig
@@ -351,8 +354,8 @@ class Assembly:
         base: BaseHoldout | None,
     ) -> DecidingCore:
         """Build what decides, with the holdouts of the newest checkpoint."""
-        measurement = self._build_measurement(state, head.manifest, device)
-        self._observation = self._build_observation(state, measurement, head, device)
+        measurement, memory = self._build_measurement(state, head.manifest, device), Memory()
+        self._observation = self._build_observation(state, measurement, head, memory, device)
         lineage = state.journal.lineage
         core = DecidingCore(
             settings,
@@ -362,6 +365,7 @@ class Assembly:
             lineage=lineage,
             load_version=lambda version: load_version(state, version, device=device),
             base=base,
+            memory=memory,
             build_learner=self._choose_learner(head.manifest),
             on_progress=self._go_on,
         )
@@ -458,6 +462,7 @@ class Assembly:
         state: StateDirectory,
         measurement: Measurement,
         head: LoadedTeacher,
+        memory: Memory,
         device: torch.device,
     ) -> Observation:
         observation = Observation(
@@ -468,7 +473,7 @@ class Assembly:
                 self._metrics,
                 num_classes=self._config.evaluation.worst_classes,
             ),
-            classes=ClassesObservation(self._metrics, state.deferred),
+            classes=ClassesObservation(self._metrics, state.deferred, memory),
             now=self._now,
         )
         lineage = state.journal.lineage

@@ -1,4 +1,4 @@
-"""Tells people of classes: those that came later, and labels that wait to be one."""
+"""Tells people of classes: those that came later, labels that wait to be one, the memory."""
 
 from collections import Counter
 from typing import Any
@@ -10,16 +10,23 @@ from teacherd.daemon.deferred_store import DeferredStore
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.metrics import Metrics
+from teacherd.models.memory import Memory
 
 _SHOWN_LABELS = 10
 
 
 class ClassesObservation:
-    """Metrics, log events and a section of the status; bounded, whatever labels there are."""
+    """Metrics, log events and a section of the status; bounded, whatever labels there are.
 
-    def __init__(self, metrics: Metrics, store: DeferredStore) -> None:
+    Args:
+        store: Has what waits.
+        memory: Has what is learned again; only looked at when told of an event.
+    """
+
+    def __init__(self, metrics: Metrics, store: DeferredStore, memory: Memory) -> None:
         self._metrics = metrics
         self._store = store
+        self._memory = memory
         self._log = structlog.get_logger()
         for reason in DROP_REASONS:
             metrics.dead_letters.labels(reason)
@@ -74,4 +81,14 @@ class ClassesObservation:
             "deferred_bytes": num_bytes,
             "deferred_labels": len(labels),
             "most_frequent": dict(labels.most_common(_SHOWN_LABELS)),
+            **self._rehearsed(first),
         }
+
+    def _rehearsed(self, num_first: int) -> dict[str, Any]:
+        """Return what of the memory is shown, of version 0's classes and of later ones."""
+        kept = self._memory.num_of_class
+        groups = {"first": sum(kept[:num_first]), "later": sum(kept[num_first:])}
+        for group, num_instances in groups.items():
+            self._metrics.memory_instances.labels(group).set(num_instances)
+        self._metrics.memory_bytes.set(self._memory.num_bytes)
+        return {"memory_instances": groups, "memory_bytes": self._memory.num_bytes}

@@ -67,6 +67,7 @@ class DecidingCore:
         lineage: As the entries so far make it; each is applied before the core is told of it.
         load_version: Gives a version that the lineage pins.
         base: As configured; measured with while the settings in force name it.
+        memory: What is learned again with each task; empty until `recall`.
         build_learner: Makes the learner; of several ranks the first has one that leads the others.
         on_progress: Called now and then in what may take longer than a step.
     """
@@ -81,6 +82,7 @@ class DecidingCore:
         lineage: Lineage,
         load_version: Callable[[int], LoadedTeacher],
         base: BaseHoldout | None = None,
+        memory: Memory | None = None,
         build_learner: Callable[..., Learner] = Learner,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
@@ -91,7 +93,11 @@ class DecidingCore:
         self._load_version = load_version
         self._on_progress = on_progress
         self._building = LearnerBuilding(
-            head.manifest, device=device, build_learner=build_learner, on_batch=on_progress
+            head.manifest,
+            device=device,
+            build_learner=build_learner,
+            on_batch=on_progress,
+            memory=Memory() if memory is None else memory,
         )
         self._networks: dict[int, nn.Module] = {}
         self._running: _InProgress | None = None

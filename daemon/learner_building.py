@@ -37,6 +37,7 @@ class LearnerBuilding:
         device: Where to compute.
         build_learner: Makes a learner.
         on_batch: Called after each forward pass that is not part of a step.
+        memory: What is learned again with each task; every learner fills this one.
     """
 
     def __init__(
@@ -46,14 +47,14 @@ class LearnerBuilding:
         device: torch.device,
         build_learner: Callable[..., Learner],
         on_batch: Callable[[], None],
+        memory: Memory,
     ) -> None:
         self._template = template
         self._device = device
         self._build_learner = build_learner
         self._on_batch = on_batch
         self._classes: tuple[str, ...] = ()
-        self.memory = Memory()
-        """What is learned again with each task; every learner fills this one."""
+        self.memory = memory
 
     def build(self, config: LearnerConfig, head: Head) -> Learner:
         """Return a learner that goes on from a head; memory of other classes is forgotten."""

@@ -248,6 +248,12 @@ class Metrics:
         )
         self.deferred_bytes = gauge("deferred_bytes", "What they take on the disk.")
         self.deferred_labels = gauge("deferred_labels", "Different labels that they have.")
+        self.memory_instances = gauge(
+            "rehearsal_memory_instances",
+            "Instances of version 0's classes, and of later ones, that are learned again.",
+            ["group"],
+        )
+        self.memory_bytes = gauge("rehearsal_memory_bytes", "What their inputs take.")
 
     def _declare_drift(self) -> None:
         gauge, detector = self._gauge, ["detector"]

@@ -64,6 +64,11 @@ class Memory:
         return sum(map(len, self._kept))
 
     @property
+    def num_of_class(self) -> tuple[int, ...]:
+        """How many are kept of each class."""
+        return tuple(map(len, self._kept))
+
+    @property
     def num_bytes(self) -> int:
         """Of the inputs that are kept."""
         return sum(each.nbytes for kept in self._kept for each in kept)

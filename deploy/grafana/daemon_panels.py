@@ -179,6 +179,12 @@ STATE = (
         unit="bytes",
     ),
     Panel(
+        title="Rehearsal memory",
+        says="Bytes that are kept to be learned again; 0 where it is off.",
+        queries=[Query(of("teacherd_rehearsal_memory_bytes"))],
+        unit="bytes",
+    ),
+    Panel(
         title="Memory",
         says="Resident; bounded whatever the stream does.",
         queries=[
