@@ -11,8 +11,8 @@ from teacherd.daemon.control_socket import NoDaemonError, ask_daemon
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.publisher import Publisher
-from teacherd.daemon.retrying import retry_of
-from teacherd.daemon.state_directory import StateDirectory
+from teacherd.daemon.retrying import ask_next_start
+from teacherd.daemon.state_directory import RETRIES, StateDirectory
 
 _POLL_SECONDS = 0.2
 
@@ -94,17 +94,12 @@ def _promote(config: Config, publisher: Publisher, version: int | None) -> Answe
 
 
 def _retry(config: Config, state: StateDirectory, number: int | None) -> Answer:
-    """Write the retry down: the next start learns the task."""
+    """Write the request down: the next start reads the task, and learns it."""
     lineage = state.journal.lineage
     if number is None:
         raise UsageError("retry needs the number of a task")
-    retry = retry_of(number, lineage, config.learning.optimizer.learning_rate)
-    if lineage.unfinished is not None:
-        raise UsageError(
-            f"task {lineage.unfinished.task} is in progress: start the daemon, then ask again"
-        )
-    state.journal.record(retry)
-    return {"task": number, "after": None}
+    ask_next_start(Path(config.process.state_directory) / RETRIES, number, lineage)
+    return {"task": number, "after": lineage.unfinished.task if lineage.unfinished else None}
 
 
 def _is_running(process: int) -> bool:

@@ -261,7 +261,7 @@ class Learning:
     def _begin_again(self, task: BufferedTask) -> None:
         """Learn a task that was set aside once more, from the head of now."""
         lineage = self._journal.lineage
-        retry = self._retrying.take(lineage, self._schedule.learning_rate)
+        retry = self._retrying.take(lineage, self._schedule.learning_rate, task)
         self._journal.record(retry)
         self._observation.task_retried(retry)
         assert lineage.unfinished is not None, "the retry makes it the unfinished one"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask
@@ -16,10 +17,12 @@ from teacherd.daemon.deferred_offsets import DeferredLostError
 from teacherd.daemon.durable import write_file
 from teacherd.daemon.entries import Plan, Retry
 from teacherd.daemon.errors import UsageError
+from teacherd.daemon.holdout_split import split
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.recovery import planned_range
+from teacherd.daemon.standing import where_held_out
 
 Rebuild = Callable[[Plan, Iterator[RecordBatch]], BufferedTask]
 
@@ -48,12 +51,7 @@ class Retrying:
         self._quarantine = quarantine
         self._requests = requests
         self._rebuild = rebuild
-        # By number, in the order of the requests: the attempt that each wants to follow.
-        self._waiting = {
-            number: attempt
-            for number, attempt in _read(path)
-            if number in lineage.set_aside and lineage.set_aside[number].attempt == attempt
-        }
+        self._waiting = _waiting(path, lineage)
         self._readings: dict[int, Future[BufferedTask]] = {}
 
     @property
@@ -119,7 +117,7 @@ class Retrying:
                 held[partition] = min(held[partition], closed.start)
         return held
 
-    def take(self, lineage: Lineage, learning_rate: float) -> Retry:
+    def take(self, lineage: Lineage, learning_rate: float, task: BufferedTask) -> Retry:
         """Return the entry for the task that was read, which waits no more.
 
         The file still has it: should the entry not become durable, it waits again after a restart,
@@ -127,7 +125,7 @@ class Retrying:
         """
         number = self._next(lineage)
         del self._waiting[number]
-        return retry_of(number, lineage, learning_rate)
+        return _retry_of(number, lineage, learning_rate, task)
 
     def _next(self, lineage: Lineage) -> int:
         """Return whose turn it is: the one that a failed probation put off, else by request."""
@@ -146,20 +144,35 @@ class Retrying:
         self._save()
 
     def _save(self) -> None:
-        content = {"waiting": [list(each) for each in self._waiting.items()]}
-        write_file(self._path, (json.dumps(content) + "\n").encode())
+        _write(self._path, self._waiting)
 
 
-def retry_of(number: int, lineage: Lineage, learning_rate: float) -> Retry:
+def ask_next_start(path: Path, number: int, lineage: Lineage) -> None:
+    """Have a task tried again by the next start, where no daemon runs.
+
+    It finds out whether the records are still there, as a running one does: an entry now would have
+    to be followed.
+
+    Args:
+        path: File that holds what waits.
+        number: The task's.
+        lineage: As it is now.
+
+    Raises:
+        UsageError: It was not set aside.
+        StateError: The disk refused.
+    """
+    require_set_aside(number, lineage)
+    waiting = _waiting(path, lineage)
+    _write(path, waiting | {number: lineage.set_aside[number].attempt})
+
+
+def _retry_of(number: int, lineage: Lineage, learning_rate: float, task: BufferedTask) -> Retry:
     """Return the entry with which a task that was set aside is tried again from the head of now.
 
     A task that a failed probation kept from being learned is learned as it was planned; one that
     somebody asks for goes by the settings in force, which may have been changed for its sake.
-
-    Raises:
-        UsageError: It was not set aside.
     """
-    require_set_aside(number, lineage)
     aside = lineage.set_aside[number]
     is_due = number == lineage.due_retry
     return Retry(
@@ -169,8 +182,21 @@ def retry_of(number: int, lineage: Lineage, learning_rate: float) -> Retry:
         learning_rate=aside.plan.learning_rate if is_due else learning_rate,
         cause="probation" if is_due else "request",
         reason=aside.result,
-        new_classes=tuple(name for name in aside.plan.named if name not in lineage.classes),
+        new_classes=_lacking(aside.plan, lineage, task),
     )
+
+
+def _lacking(plan: Plan, lineage: Lineage, task: BufferedTask) -> tuple[str, ...]:
+    """Return the classes that a task would learn and the head lacks; it may be another head.
+
+    What the plan names may all be held out: that is nothing to learn a class from.
+    """
+    lacking = [name for name in plan.named if name not in lineage.classes]
+    if not lacking:
+        return ()
+    learned, _ = split(task, where_held_out(plan), lineage.first_classes)
+    present = {learned.classes[place] for place in np.unique(learned.labels).tolist()}
+    return tuple(name for name in lacking if name in present)
 
 
 def require_set_aside(number: int, lineage: Lineage) -> None:
@@ -182,6 +208,20 @@ def require_set_aside(number: int, lineage: Lineage) -> None:
     if number not in lineage.set_aside:
         known = ", ".join(map(str, sorted(lineage.set_aside))) or "none"
         raise UsageError(f"task {number} was not set aside; held, quarantined or lost are: {known}")
+
+
+def _waiting(path: Path, lineage: Lineage) -> dict[int, int]:
+    """Return the attempt that each task wants to follow, in the order of the requests."""
+    return {
+        number: attempt
+        for number, attempt in _read(path)
+        if number in lineage.set_aside and lineage.set_aside[number].attempt == attempt
+    }
+
+
+def _write(path: Path, waiting: Mapping[int, int]) -> None:
+    content = {"waiting": [list(each) for each in waiting.items()]}
+    write_file(path, (json.dumps(content) + "\n").encode())
 
 
 def _read(path: Path) -> list[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """Promote, roll back and retry where no daemon runs, and a promote that is killed half way."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from crash_rig import crash_records, crash_settings
 from forked_daemon import ForkedDaemon
 from lineages import open_state
 from stream_writing import append_records
+from structlog.testing import capture_logs
 
 from teacherd.daemon.assembly import Assembly
 from teacherd.daemon.commands import Command
@@ -135,7 +138,7 @@ def test_a_task_that_a_stop_left_half_learned_is_closed_first(published: Bench) 
 
 
 def test_what_was_set_aside_is_listed_and_retried_in_order(published: Bench) -> None:
-    """A retry is an entry at once: the next start learns the task, and until then no other."""
+    """A retry waits for the next start, which learns it before any other task."""
     learn(published, 0, and_steps=1)
     config = config_of(published)
     carry_out(config, Command("rollback", 0))
@@ -146,14 +149,36 @@ def test_what_was_set_aside_is_listed_and_retried_in_order(published: Bench) -> 
     )
     assert ["instances/0 [21, 31)"] == row["ranges"]
 
+    before = published.entries()
+    carry_out(config, Command("retry", 3))
     carry_out(config, Command("retry", 3))
 
-    assert (
+    assert before == published.entries()
+
+    learn(published, 1)
+
+    assert [
         Retry(task=3, attempt=2, head=3, learning_rate=0.001, cause="request", reason="held")
-        == published.entries()[-1]
-    )
+    ] == [each for each in published.entries() if isinstance(each, Retry)]
     with pytest.raises(UsageError, match=r"task 3 was not set aside.*are: none"):
         carry_out(config, Command("retry", 3))
+
+
+def test_a_retry_whose_records_are_gone_holds_up_no_start(published: Bench) -> None:
+    """It is given up, as a running daemon would: `stop` is about what was never learned."""
+    learn(published, 0, and_steps=1)
+    config = config_of(published)
+    carry_out(config, Command("rollback", 0))
+    with closing(sqlite3.connect(published.directory / "stream.db")) as stream:
+        stream.execute("DELETE FROM records")
+        stream.commit()
+    carry_out(config, Command("retry", 3))
+    published.append(feature_records(10, seed=9))
+    with capture_logs() as logs:
+        learn(published, 1)
+
+    assert ["retry_impossible"] == [each["event"] for each in logs if each["log_level"] == "error"]
+    assert [1, 2, 3, 4] == [plan.task for plan in published.plans()]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from teacherd.daemon.backup import make_backup
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.entries import Plan, Retry
+from teacherd.daemon.holdout_split import is_in_holdout
 from teacherd.daemon.recovery import RecordsChangedError
 from teacherd.daemon.replaying import replay_versions
 from teacherd.models.artifact import read_manifest, version_folder
@@ -419,6 +420,33 @@ def test_a_task_tried_again_brings_what_its_head_has_lost(start: Start) -> None:
 
     (retry,) = [each for each in bench.entries() if isinstance(each, Retry)]
     assert (("fox",), ("cat", "dog", "owl", "fox")) == (retry.new_classes, lineage.classes)
+
+
+def test_a_task_tried_again_brings_no_class_of_which_all_is_held_out(start: Start) -> None:
+    """There is nothing to learn it from: the learner would refuse the task, at every start."""
+    held_out = next(
+        name
+        for name in (b"%d" % number for number in range(100))
+        if is_in_holdout(name, PARTITION, 0, share=0.5)
+    )
+    bench, assembly = start(task_of(*["fox"] * 4), gate={"holdout_share": 0.5})
+    (fox,) = records(["fox"], seed=5)
+    bench.append([fox._replace(headers=(*fox.headers, ("id", held_out)))])
+    bench.append(records(task_of()[1:], seed=6))
+    learn(assembly)
+    assembly.learning._interventions.promote(1)
+    assembly.learning.tick()
+    assembly.learning._close_for_rollback()
+    assembly.learning._interventions.roll_back(0)
+    lineage = assembly.learning._journal.lineage
+
+    assembly.learning._interventions.retry(2)
+    while lineage.set_aside or lineage.unfinished:
+        assembly.learning.tick()
+        assembly.intake.requests.serve(assembly.intake._source)
+
+    (retry,) = [each for each in bench.entries() if isinstance(each, Retry)]
+    assert (("fox",), ()) == (bench.plans()[1].named, retry.new_classes)
 
 
 def test_a_replay_makes_the_same_versions_with_the_same_classes(start: Start) -> None:
