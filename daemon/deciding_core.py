@@ -4,40 +4,31 @@ No journal, no clock, no thread: live, in recovery and in a replay the same call
 weights and the same decision. What becomes durable, and when, is the caller's business.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from teacherd.consumers.buffered_task import BufferedTask
-from teacherd.consumers.instance import Array
+from teacherd.daemon.arrivals_reader import ArrivalsReader
 from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.decision import Decision, Measured, figures_of
-from teacherd.daemon.deliberation import Deliberation, Ruling
 from teacherd.daemon.drift_reader import DriftReader
-from teacherd.daemon.entries import Arrivals, ClosedRange, Outcome, Plan, Rollback
-from teacherd.daemon.gate import Evidence
-from teacherd.daemon.holdout_split import (
-    Instances,
-    at_names,
-    build_holdout,
-    hold_out,
-    places_in,
-    split,
-)
+from teacherd.daemon.entries import Arrivals, Outcome, Plan, Rollback
+from teacherd.daemon.hearing import Hearing
+from teacherd.daemon.holding_out import HoldingOut
 from teacherd.daemon.holdouts import Holdouts
 from teacherd.daemon.learner_building import Head, LearnerBuilding
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
-from teacherd.daemon.paired_test import Answers, PairedCounts
-from teacherd.daemon.standing import HeldOut, where_held_out
+from teacherd.daemon.paired_test import Answers
+from teacherd.daemon.standing import where_held_out
+from teacherd.daemon.version_networks import VersionNetworks
 from teacherd.models.artifact import LoadedTeacher, Manifest, write_artifact
-from teacherd.models.evaluation import Evaluation, evaluate
+from teacherd.models.evaluation import Evaluation
 from teacherd.models.learner import Learner
 from teacherd.models.memory import Memory
 from teacherd.models.provenance import Provenance
@@ -87,7 +78,6 @@ class DecidingCore:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._template = head.manifest
-        self._device = device
         self._measurement = measurement
         self._lineage = lineage
         self._load_version = load_version
@@ -99,11 +89,20 @@ class DecidingCore:
             on_batch=on_progress,
             memory=Memory() if memory is None else memory,
         )
-        self._networks: dict[int, nn.Module] = {}
+        self._networks = VersionNetworks(
+            lineage, load_version=load_version, head=lambda: self._learner.teacher
+        )
+        self.arrivals = ArrivalsReader(
+            lineage,
+            self._networks,
+            preprocessing=head.manifest.design.preprocessing,
+            device=device,
+            on_progress=on_progress,
+        )
         self._running: _InProgress | None = None
         self._base = base
         self.holdouts = Holdouts(
-            network_of=self._network_of,
+            network_of=self._networks.of,
             classes_of=lambda version: lineage.versions[version].classes,
             preprocessing=head.manifest.design.preprocessing,
             device=device,
@@ -148,34 +147,9 @@ class DecidingCore:
         """Return settings that say which base holdout they mean."""
         return replace(settings, base_holdout_sha256=self._base.sha256 if self._base else None)
 
-    def hold_out(self, task: BufferedTask, ranges: Sequence[ClosedRange]) -> list[ClosedRange]:
-        """Return a new task's ranges with what is held out of them, for its plan."""
-        return hold_out(task, ranges, self._settings.gate.holdout_share)
-
-    def holdouts_for(self, task: int) -> tuple[int, ...]:
-        """Return the earlier tasks whose holdouts a new task is measured with, for its plan."""
-        standing = self._lineage.standing
-        known = self.holdouts.of_tasks
-        wanted = standing.holdouts_for(task, num_tasks=self._settings.gate.holdout_tasks)
-        return tuple(each for each in wanted if each in known)
-
-    def take_holdout(self, number: int, where: HeldOut, task: BufferedTask) -> Instances:
-        """Take in what a task's plan holds out; return what is to be learned."""
-        gate = self._settings.gate
-        learned, held_out = split(task, where, self._lineage.first_classes)
-        holdout = build_holdout(
-            number,
-            held_out,
-            most=gate.holdout_instances,
-            most_bytes=gate.holdout_bytes // gate.holdout_tasks,
-        )
-        has_first_only = holdout.classes == self._lineage.first_classes
-        self.holdouts.put(replace(holdout, classes=()) if has_first_only else holdout)
-        return learned
-
     def begin(self, plan: Plan, task: BufferedTask) -> None:
         """Start a planned task that has instances to be learned."""
-        learned = self.take_holdout(plan.task, where_held_out(plan), task)
+        learned = self.holding_out.take(plan.task, where_held_out(plan), task)
         schedule = Schedule(seed=plan.seed, epochs=plan.epochs, learning_rate=plan.learning_rate)
         head = self._lineage.classes
         labels = learned.labels_for(head + plan.new_classes)
@@ -196,7 +170,7 @@ class DecidingCore:
         self._running = _InProgress(
             plan=plan,
             newest_event_ms=int(learned.event_times_ms.max()),
-            arrivals=self._arrivals(plan, known, correct),
+            arrivals=self.arrivals.read(plan, known, correct),
         )
 
     def failed_probation(self) -> Outcome | None:
@@ -280,7 +254,7 @@ class DecidingCore:
         """Let the task's outcome take effect: the candidate is the teacher, or never was."""
         running, self._running = self._running, None
         if running is not None and outcome.result == "accepted":
-            self._networks[running.plan.head] = self._learner.teacher
+            self._networks.put(running.plan.head, self._learner.teacher)
             self._learner.accept()
             self._building.accepted(self._lineage.classes)
             self.holdouts.remember(outcome.version or 0, running.answers)
@@ -304,24 +278,9 @@ class DecidingCore:
 
     def measure(self, version: int) -> Mapping[str, Evaluation]:
         """Return how a version does, by evaluation set, and on `holdouts`; between two steps."""
-        network, classes = self._network_of(version), self._lineage.versions[version].classes
+        network, classes = self._networks.of(version), self._lineage.versions[version].classes
         measured = self._measurement.measure(network, classes, on_batch=self._on_progress)
         return {**self.holdouts.evaluate(network, classes), **measured}
-
-    def judge(
-        self, inputs: Array, labels: npt.NDArray[np.int64], names: Sequence[str]
-    ) -> npt.NDArray[np.bool_]:
-        """Return which instances of the head's classes it gets right, between two tasks.
-
-        Args:
-            inputs: As a task has them.
-            labels: As a task has them: below 0 they stand for names.
-            names: By which they stand.
-        """
-        first, classes = self._lineage.first_classes, self._lineage.classes
-        labels = places_in(classes, at_names(labels, len(first)), (*first, *names))
-        known = labels >= 0
-        return self._answers(self._learner.teacher, inputs[known], labels[known])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state inside a task; resume by `begin` and `load_state_dict`."""
@@ -356,95 +315,13 @@ class DecidingCore:
 
     def _gated(self) -> Outcome:
         """Let the gate rule, and move the candidate to the point that it found."""
-        ruling = self._rule()
-        is_held = ruling.verdict.result == "failed"
-        if not is_held:
-            self._learner.move_candidate(ruling.point)
-        return Outcome(
-            task=self._current.plan.task,
-            result="held" if is_held else "accepted",
-            reasons=ruling.reasons,
-            should_publish=ruling.verdict.result == "passed",
-            gate=ruling.verdict.result,
-            checks=ruling.verdict.checks,
-            point=ruling.point,
-            is_best=ruling.is_best,
-            arrivals=self._current.arrivals,
-            drift=ruling.drift,
-            retired=ruling.retired,
-            is_base_retired=ruling.is_base_retired,
-            head_returns=ruling.head_returns,
+        running = self._current
+        outcome, running.answers = self._hearing.hear(
+            running.plan, running.arrivals, self._learner.candidate_at
         )
-
-    def _rule(self) -> Ruling:
-        running, lineage = self._current, self._lineage
-        task = running.plan.task
-        tasks = self.holdouts.tasks_in_use(lineage, task)
-        classes = self._candidate_classes
-        answers: dict[float, dict[int, Answers]] = {}
-
-        def evidence_at(point: float) -> Evidence:
-            network = self._learner.candidate_at(point)
-            answers[point] = self.holdouts.answer(network, classes, tasks)
-            return self.holdouts.evidence(lineage, task, answers[point], classes)
-
-        gate = Deliberation(self._settings.gate, classes)
-        ruling = gate.rule(
-            lineage.standing,
-            task=task,
-            arrivals=running.arrivals,
-            alarm=self.drift.concept_alarm(task),
-            is_head_current=running.plan.head == lineage.current,
-            evidence_at=evidence_at,
-        )
-        running.answers = answers[ruling.point]
-        return ruling
-
-    def _arrivals(self, plan: Plan, known: Instances, correct: Answers) -> Arrivals:
-        """Measure on what nobody has learned yet: the head, and who is on probation.
-
-        Args:
-            plan: Of the task.
-            known: Its instances of the head's classes.
-            correct: Which of them the head gets right.
-        """
-        arrivals = Arrivals(num=len(correct), wrong=int((~correct).sum()))
-        probation = self._lineage.standing.probation
-        if probation is None or plan.task != self._lineage.num_tasks:
-            return arrivals
-        versions = (probation.version, probation.predecessor)
-        for version in versions:
-            known = known.of_classes(self._lineage.versions[version].classes)
-        watched, before = (
-            self._answers(
-                self._network_of(version),
-                known.inputs,
-                known.labels_for(self._lineage.versions[version].classes),
-            )
-            for version in versions
-        )
-        counts = PairedCounts.of(watched, before)
-        return replace(arrivals, watched=probation.version, won=counts.won, lost=counts.lost)
-
-    def _answers(self, network: nn.Module, inputs: Array, labels: npt.NDArray[np.int64]) -> Answers:
-        """Return which instances a network gets right."""
-        if not len(labels):
-            return np.zeros(0, dtype=np.bool_)
-        return evaluate(
-            network,
-            inputs,
-            labels,
-            preprocessing=self._template.design.preprocessing,
-            device=self._device,
-            on_batch=self._on_progress,
-        ).correct
-
-    def _network_of(self, version: int) -> nn.Module:
-        if version == self._lineage.head:
-            return self._learner.teacher
-        if version not in self._networks:
-            self._networks[version] = self._load_version(version).network
-        return self._networks[version]
+        if outcome.result != "held":
+            self._learner.move_candidate(outcome.point)
+        return outcome
 
     def _move_head(self, version: int) -> None:
         """Start from another version than the one just learned."""
@@ -453,24 +330,21 @@ class DecidingCore:
 
     def _forget(self) -> None:
         """Let go of networks and answers that nothing will be compared with."""
-        standing, current = self._lineage.standing, self._lineage.current or 0
-        compared = {current, standing.best}
-        if standing.probation is not None:
-            compared |= {standing.probation.predecessor}
-        compared -= {self._lineage.head}
-        self._networks = {
-            version: network for version, network in self._networks.items() if version in compared
-        }
-        self.holdouts.keep(standing.holdouts, {*compared, self._lineage.head})
+        self._networks.forget()
+        self.holdouts.keep(self._lineage.standing.holdouts, self._networks.compared)
 
     def _take_settings(self, settings: DecidingConfig, head: Head) -> None:
         self._settings = settings
         is_named = self._base is not None and self._base.sha256 == settings.base_holdout_sha256
         self.holdouts.put_base(self._base.holdout if self._base and is_named else None)
+        self.holding_out = HoldingOut(settings.gate, lineage=self._lineage, holdouts=self.holdouts)
         self.drift = DriftReader(
             settings.drift,
             history=self._lineage.drift,
             embedder=self._measurement.embedder,
             on_progress=self._on_progress,
+        )
+        self._hearing = Hearing(
+            settings.gate, lineage=self._lineage, holdouts=self.holdouts, drift=self.drift
         )
         self._learner = self._building.build(settings.learning, head)

@@ -8,54 +8,39 @@ mended from the log.
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask, Cause
-from teacherd.consumers.source import Release
 from teacherd.consumers.task_buffer import TaskBuffer
-from teacherd.daemon.checkpoint import CheckpointConfig, CheckpointStore
+from teacherd.daemon.checkpoint import CheckpointConfig
 from teacherd.daemon.checkpointing import Checkpointing
+from teacherd.daemon.closing import Closing
 from teacherd.daemon.commands import Commands
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.deferring import Deferring, ReadyTask
 from teacherd.daemon.draining import Draining
-from teacherd.daemon.entries import Outcome, Plan, Publish, Retry
+from teacherd.daemon.entries import Outcome, Plan, Retry
 from teacherd.daemon.interventions import Interventions
 from teacherd.daemon.journal import Journal
-from teacherd.daemon.load import Load
 from teacherd.daemon.observation import Observation
-from teacherd.daemon.publication import PublicationMode, VersionStore
+from teacherd.daemon.planning import Planning
+from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.publisher import HELD_BY_ROLLBACK, Publisher
 from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.quick_look import QuickLook
-from teacherd.daemon.recovery import closed_range, record_skip
+from teacherd.daemon.recovery import record_skip
 from teacherd.daemon.retrying import Retrying
+from teacherd.daemon.running_task import RunningTask
 from teacherd.daemon.standing import where_held_out
-from teacherd.daemon.verdict import verdict_of
-from teacherd.models.artifact import Manifest
 from teacherd.models.non_finite import NonFiniteError
-from teacherd.models.provenance import Provenance
-from teacherd.models.task import Schedule
 
 _CUT_TIMEOUT_SECONDS = 0.2
 _RETRY_FACTOR = 0.1
 """Of the learning rate, when a task is tried again after numbers that were not finite."""
-
-
-@dataclass(slots=True)
-class _Running:
-    """The task in progress."""
-
-    plan: Plan
-    task: BufferedTask | None
-    """None where its records are lost."""
-    started: float
-    is_whole: bool = True
-    """Whether all of it is learned in this process, so that its duration says what it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +55,14 @@ class Learning:
     """Cuts, plans, learns, decides, publishes; one task at a time.
 
     Args:
-        mode: Whether what passes the gate is served without being asked for.
+        planning: Makes a cut task's plan.
+        checkpointing: Writes checkpoints inside a task, and after the last.
+        closing: Makes what became of a task durable.
         quarantining: Where a task goes that cannot be learned.
         deferring: Sorts labels, where a task may have new ones.
-        has_open_labels: Whether it may.
         retrying: Tasks that a person wants to be tried again.
         commands: What a person asks for, taken between two steps.
         draining: Asked for by one of them.
-        release: Told what is decided and what is still needed, after the checkpoint.
-        monotonic: Seconds; decides when a checkpoint is due.
         stop: Set when the process is to end: the running step is finished, then a checkpoint.
         on_turn: Called between two steps, now and then while a candidate is judged, and while there
             is nothing to do.
@@ -86,69 +70,54 @@ class Learning:
 
     def __init__(
         self,
-        config: CheckpointConfig,
         *,
         core: DecidingCore,
-        schedule: Schedule,
-        mode: PublicationMode,
         journal: Journal,
-        checkpoints: CheckpointStore,
+        planning: Planning,
+        checkpointing: Checkpointing,
+        closing: Closing,
+        publisher: Publisher,
         versions: VersionStore,
         quarantining: Quarantining,
         deferring: Deferring,
-        has_open_labels: bool,
         retrying: Retrying,
         commands: Commands,
         buffer: TaskBuffer,
-        load: Load,
         draining: Draining,
         observation: Observation,
-        release: Release,
         monotonic: Callable[[], float],
         stop: threading.Event,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
-        self._on_turn = on_turn
-        self._checkpointing = Checkpointing(
-            config,
-            store=checkpoints,
-            journal=journal,
-            core=core,
-            observation=observation,
-            monotonic=monotonic,
-        )
         self._core = core
-        self._schedule = schedule
-        self._mode = mode
         self._journal = journal
-        self._checkpoints = checkpoints
-        self._versions = versions
+        self._planning = planning
+        self._checkpointing = checkpointing
+        self._closing = closing
         self._quarantining = quarantining
         self._deferring = deferring
-        self._has_open_labels = has_open_labels
         self._retrying = retrying
         self._commands = commands
         self._interventions = Interventions(
             journal=journal,
             core=core,
-            publisher=Publisher(journal, versions, mode=mode, now=observation.timestamp),
+            publisher=publisher,
             versions=versions,
-            checkpointing=self._checkpointing,
+            checkpointing=checkpointing,
             observation=observation,
             retrying=retrying,
             draining=draining,
             close_running=self._close_for_rollback,
-            release=self._release_decided,
+            release=closing.release,
         )
         self._buffer = buffer
-        self._load = load
         self._draining = draining
         self._look = QuickLook(core, buffer=buffer, history=journal.lineage.drift)
         self._observation = observation
-        self._release = release
         self._monotonic = monotonic
         self._stop = stop
-        self._running: _Running | None = None
+        self._on_turn = on_turn
+        self._running: RunningTask | None = None
         self._reconfigurations: queue.SimpleQueue[_Reconfiguration] = queue.SimpleQueue()
         self._log = structlog.get_logger()
 
@@ -175,7 +144,7 @@ class Learning:
 
     def lose(self, plan: Plan, reason: str) -> None:
         """Close a plan whose records are gone: the weights stay, the places are past it."""
-        self._running = _Running(plan, None, started=self._monotonic())
+        self._running = RunningTask(plan, None, started=self._monotonic())
         self._close(Outcome(task=plan.task, result="lost", reasons=(reason,)))
 
     def reconfigure(self, deciding: DecidingConfig, checkpoints: CheckpointConfig) -> None:
@@ -261,7 +230,7 @@ class Learning:
     def _begin_again(self, task: BufferedTask) -> None:
         """Learn a task that was set aside once more, from the head of now."""
         lineage = self._journal.lineage
-        retry = self._retrying.take(lineage, self._schedule.learning_rate, task)
+        retry = self._retrying.take(lineage, self._planning.schedule.learning_rate, task)
         self._journal.record(retry)
         self._observation.task_retried(retry)
         assert lineage.unfinished is not None, "the retry makes it the unfinished one"
@@ -281,55 +250,20 @@ class Learning:
             self._checkpointing.schedule.config = new.checkpoints
             self._core.configure(settings)
             self._look.reset()
-            self._schedule = new.deciding.learning.schedule(self._schedule.seed)
+            self._planning.configure(new.deciding)
 
     def _plan(self, ready: ReadyTask) -> Plan:
-        lineage, task, found = self._journal.lineage, ready.task, ready.sorted
-        number = lineage.num_tasks + 1
-        closed = [
-            replace(closed_range(planned), deferred=found.deferred.get(planned.partition, ()))
-            for planned in task.ranges
-        ]
-        ranges = self._core.hold_out(task, closed)
-        plan = Plan(
-            task=number,
-            cause=task.cause,
-            head=lineage.head,
-            seed=self._schedule.seed,
-            epochs=self._choose_epochs(task),
-            learning_rate=self._schedule.learning_rate
-            * self._core.drift.learning_rate_factor(task.cause),
-            num_instances=len(task.labels)
-            - sum(len(each.held_out) + len(each.deferred) for each in ranges)
-            + sum(len(each.offsets) - len(each.held_out) for each in found.taken),
-            ranges=tuple(ranges),
-            holdouts=self._core.holdouts_for(number),
-            has_open_labels=self._has_open_labels,
-            new_classes=found.new_classes,
-            named=found.named,
-            taken=found.taken,
-            dropped=found.dropped,
-        )
+        plan = self._planning.plan(ready)
         self._journal.record(plan)
         self._observation.task_planned(plan)
         return plan
 
-    def _choose_epochs(self, task: BufferedTask) -> int:
-        is_largest = len(task.labels) >= self._buffer.largest_instances
-        return self._load.choose_epochs(
-            self._schedule.epochs,
-            self._core.settings.learning.min_epochs,
-            is_largest=is_largest or task.cause == "capacity",
-            num_records=task.num_records,
-            waiting=self._buffer.num_records,
-        )
-
     def _begin(self, plan: Plan, task: BufferedTask, *, age_seconds: float) -> None:
         now = self._monotonic()
-        self._running = _Running(plan, task, started=now)
+        self._running = RunningTask(plan, task, started=now)
         self._checkpointing.begin()
         if plan.num_instances == 0:
-            self._core.take_holdout(plan.task, where_held_out(plan), task)
+            self._core.holding_out.take(plan.task, where_held_out(plan), task)
             self._close(Outcome(task=plan.task, result="empty"))
             return
         self._observation.task_begun(plan, age_seconds)
@@ -384,73 +318,18 @@ class Learning:
 
     def _decide(self) -> None:
         decision = self._core.decide(on_progress=self._show_life)
-        outcome, manifest = decision.outcome, None
-        if outcome.result == "accepted":
-            manifest = self._write_version(outcome)
-            outcome = replace(
-                outcome,
-                version=manifest.version,
-                sha256=manifest.weights_sha256,
-                manifest_sha256=self._versions.manifest_sha256(manifest.version),
-                should_publish=outcome.should_publish and self._mode == "automatic",
-            )
-            self._observation.learned(
-                manifest.version,
-                decision.report,
-                decision.evaluations,
-                decision.student_accuracy,
-            )
-        self._close(outcome, manifest)
+        self._closing.close_decided(self._task, decision)
+        self._end()
 
-    def _close(self, outcome: Outcome, manifest: Manifest | None = None) -> None:
-        """Make the outcome durable, then everything that follows from it."""
-        running = self._task
-        outcome = self._core.drift.add_to(outcome)
-        self._journal.record(outcome)
-        if manifest is not None and outcome.should_publish:
-            probation = self._core.settings.gate.probation_tasks
-            self._journal.record(Publish(version=manifest.version, probation_tasks=probation))
-        self._core.close(outcome)
-        if outcome.head_returns:
-            self._observation.head_measured(self._core.measure(self._journal.lineage.head))
-        self._look.reset()
+    def _close(self, outcome: Outcome) -> None:
+        self._closing.close(self._task, outcome)
+        self._end()
+
+    def _end(self) -> None:
         self._running = None
-        self._checkpointing.write_between()
-        if manifest is not None and outcome.should_publish:
-            self._versions.serve(manifest)
-            self._observation.published(manifest, self._journal.lineage)
-        self._versions.prune(self._journal.lineage)
-        self._quarantining.mend(self._journal.lineage)
-        self._deferring.mend(self._journal.lineage)
-        self._release_decided()
-        seconds = self._monotonic() - running.started
-        is_learned = outcome.result in ("accepted", "held") and not outcome.is_cut_short
-        if running.is_whole and is_learned:
-            self._load.learned(running.plan, seconds)
-        self._observation.task_closed(running.plan, outcome, seconds, self._journal.lineage)
-
-    def _release_decided(self) -> None:
-        lineage = self._journal.lineage
-        needed_from = self._retrying.hold(self._checkpoints.needed_from(), lineage)
-        self._release(dict(lineage.places), needed_from=needed_from)
-
-    def _write_version(self, outcome: Outcome) -> Manifest:
-        lineage = self._journal.lineage
-        provenance = Provenance(
-            lineage=lineage.id,
-            epoch=lineage.epoch,
-            version=lineage.next_version,
-            parent=lineage.head,
-            tasks=(self._task.plan.task,),
-            verdict=verdict_of(outcome),
-            metrics=outcome.figures,
-            created_at=self._observation.timestamp(),
-        )
-        return self._versions.write(
-            provenance.version, lambda folder: self._core.write_candidate(folder, provenance)
-        )
+        self._look.reset()
 
     @property
-    def _task(self) -> _Running:
+    def _task(self) -> RunningTask:
         assert self._running is not None, "no task is running"
         return self._running

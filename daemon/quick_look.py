@@ -35,7 +35,7 @@ class QuickLook:
         inputs, labels, names = self._buffer.peek(self._num_seen)
         if len(labels):
             self._num_seen += len(labels)
-            errors = (~self._core.judge(inputs, labels, names)).astype(np.float64)
+            errors = (~self._core.arrivals.judge(inputs, labels, names)).astype(np.float64)
             self._unread = np.concatenate([self._unread, errors])
             self._read()
         return self._has_found and self._buffer.may_be_cut

@@ -30,6 +30,7 @@ from teacherd.daemon.quarantine import Quarantine
 from teacherd.daemon.standing import HeldOut
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.daemon.taking_in import ReadDeferred, ranges_of, take_in
+from teacherd.models.artifact import Manifest
 
 OpenDecoder = Callable[[bool], Decoder]
 """Opens a decoder, with open labels or not; whoever asks closes it."""
@@ -79,6 +80,18 @@ def build_decoder(
     except ValueError as error:
         message = str(error).removeprefix("decoder: ")
         raise ConfigurationError([Problem("decoding.decoder", message)]) from error
+
+
+def decoders_for(config: DecodingConfig, version: Manifest, lineage: Lineage) -> OpenDecoder:
+    """Return what opens decoders for a lineage.
+
+    Args:
+        config: In force when what they decode is planned.
+        version: Any of the lineage.
+        lineage: Has been opened.
+    """
+    shape = version.architecture.input_shape
+    return functools.partial(build_decoder, config, shape, lineage.first_classes)
 
 
 def reread(
@@ -251,7 +264,7 @@ def gather_holdouts(
         except (RangeMismatchError, DeferredLostError) as error:
             log.warning("holdout_lost", task=task, error=str(error))
         else:
-            core.take_holdout(task, where, rebuilt)
+            core.holding_out.take(task, where, rebuilt)
             log.info("holdout_gathered", task=task)
 
 

@@ -1,6 +1,5 @@
 """Learns decided tasks once more by the daemon's own deciding core, and compares what comes out."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,7 +18,7 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.publication import VersionStore
-from teacherd.daemon.recovery import OpenDecoder, build_decoder, gather_holdouts, reread
+from teacherd.daemon.recovery import OpenDecoder, decoders_for, gather_holdouts, reread
 from teacherd.daemon.remembering import remember
 from teacherd.daemon.replay_report import Facts, VerdictComparison, VersionComparison
 from teacherd.models.artifact import (
@@ -229,9 +228,7 @@ class Relearning:
         gather_holdouts(self._core, self._lineage, self._archive, self._decoders(settings))
 
     def _decoders(self, settings: DecidingConfig) -> OpenDecoder:
-        shape = self._template.architecture.input_shape
-        classes = self._lineage.first_classes
-        return functools.partial(build_decoder, settings.decoding, shape, classes)
+        return decoders_for(settings.decoding, self._template, self._lineage)
 
     def _is_there(self, version: int) -> bool:
         return any(

@@ -181,7 +181,9 @@ def test_records_are_needed_from_where_the_oldest_checkpoint_stands(start: Start
         learn_tasks(assembly)
     plans = bench.plans()
 
-    assert {PARTITION: plans[2].ranges[0].end} == assembly.learning._checkpoints.needed_from()
+    assert {
+        PARTITION: plans[2].ranges[0].end
+    } == assembly.learning._closing._checkpoints.needed_from()
 
 
 def test_checkpoints_share_the_files_of_holdouts(start: Start) -> None:

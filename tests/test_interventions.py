@@ -288,13 +288,13 @@ def spoil(assembly: Assembly, monkeypatch: pytest.MonkeyPatch, *, lost: int) -> 
 
     Networks of a few weights cannot be made that bad to order; all that follows is real.
     """
-    core = assembly.learning._core
-    measured = type(core)._arrivals
+    reader = assembly.learning._core.arrivals
+    read = reader.read
 
-    def arrivals(self: Any, *arguments: Any) -> Arrivals:  # noqa: ANN401 (passed on)
-        return replace(measured(self, *arguments), won=0, lost=lost)
+    def arrivals(*arguments: Any) -> Arrivals:  # noqa: ANN401 (passed on)
+        return replace(read(*arguments), won=0, lost=lost)
 
-    monkeypatch.setattr(type(core), "_arrivals", arrivals)
+    monkeypatch.setattr(reader, "read", arrivals)
 
 
 def test_a_version_that_fails_its_probation_is_rolled_back(
