@@ -13,7 +13,7 @@ class _Standing:
 
     position: int
     since: float
-    """When it was first seen there, or last had nothing more to give."""
+    """When it was first seen there, or last had nothing more to give, on the monotonic clock."""
     caught_up_ms: int | None = None
     """When it was last seen without records beyond."""
 
@@ -37,6 +37,7 @@ class KafkaLag:
         *,
         is_paused: bool,
         now: float,
+        monotonic: float,
     ) -> dict[Partition, Lag]:
         """Return what lies beyond each position.
 
@@ -47,27 +48,28 @@ class KafkaLag:
                 where any is known.
             is_paused: A partition does not stall while nobody asks for records.
             now: Wall clock, seconds since the epoch.
+            monotonic: Seconds: the wall clock may be set, which is no stall, nor its end.
         """
         lags = {}
         for partition, end in ends.items():
             position = positions.get(partition)
             if position is None:
                 continue
-            standing = self._standing(partition, position, now)
+            standing = self._standing(partition, position, monotonic)
             records = max(0, end - position)
             if records == 0:
                 standing.caught_up_ms = int(now * 1000)
             if records == 0 or is_paused:
-                standing.since = now
+                standing.since = monotonic
             lags[partition] = Lag(
                 records,
                 (standing.caught_up_ms or oldest_ms.get(partition)) if records else None,
-                is_stalled=now - standing.since >= self._stall_seconds,
+                is_stalled=monotonic - standing.since >= self._stall_seconds,
             )
         return lags
 
-    def _standing(self, partition: Partition, position: int, now: float) -> _Standing:
+    def _standing(self, partition: Partition, position: int, monotonic: float) -> _Standing:
         standing = self._standings.get(partition)
         if standing is None or standing.position != position:
-            standing = self._standings[partition] = _Standing(position, since=now)
+            standing = self._standings[partition] = _Standing(position, since=monotonic)
         return standing

@@ -198,7 +198,12 @@ class KafkaSource:
         self._known_lag = {
             **self._known_lag,
             **self._lag.update(
-                ends, self._positions, oldest, is_paused=self._is_paused, now=self._now()
+                ends,
+                self._positions,
+                oldest,
+                is_paused=self._is_paused,
+                now=self._now(),
+                monotonic=self._monotonic(),
             ),
         }
         return self._known_lag

@@ -262,6 +262,7 @@ class Assembly:
             load=self._load,
             draining=self._draining,
             now=self._now,
+            monotonic=self._monotonic,
             stop=self._stop,
         )
 

@@ -144,6 +144,7 @@ class Follower:
             ),
             draining=self._draining,
             now=time.time,
+            monotonic=time.monotonic,
             stop=self._stop,
         )
         self._start_thread("intake", intake.run)

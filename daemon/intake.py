@@ -90,7 +90,8 @@ class Intake:
     Args:
         on_lost: What to do when records are gone: end, or go on behind them.
         draining: Told when the end of the stream was reached, if that is asked for.
-        now: Wall clock, seconds since the epoch.
+        now: Wall clock, seconds since the epoch; it may be set while the process runs.
+        monotonic: Seconds; what is done now and then goes by it.
         stop: Set when the process is to end; also cuts every pause short.
     """
 
@@ -108,6 +109,7 @@ class Intake:
         load: Load,
         draining: Draining,
         now: Callable[[], float],
+        monotonic: Callable[[], float],
         stop: threading.Event,
     ) -> None:
         self._config = config
@@ -124,6 +126,7 @@ class Intake:
         self._load = load
         self._draining = draining
         self._now = now
+        self._monotonic = monotonic
         self._stop = stop
         self._shown: set[Partition] = set()
         self.requests = ReadRequests()
@@ -214,12 +217,12 @@ class Intake:
 
         What is new may lie with other brokers, or in another topic.
         """
-        if self._now() < self._next_rereading:
+        if self._monotonic() < self._next_rereading:
             return
         try:
             self.requests.serve(self._source, on_batch=lambda: self._board.beat("intake"))
         except SourceError as error:
-            self._next_rereading = self._now() + _REREADING_INTERVAL_SECONDS
+            self._next_rereading = self._monotonic() + _REREADING_INTERVAL_SECONDS
             self._log.warning("rereading_failed", error=str(error))
 
     def _keep_letters(self) -> None:
@@ -278,9 +281,9 @@ class Intake:
 
     def _observe_lag(self) -> None:
         """Export what lies between the log's end and the buffer, once a second."""
-        if self._now() < self._next_lag:
+        if self._monotonic() < self._next_lag:
             return
-        self._next_lag = self._now() + _LAG_INTERVAL_SECONDS
+        self._next_lag = self._monotonic() + _LAG_INTERVAL_SECONDS
         oldest = None
         lags, positions = self._source.lag(), self._source.positions()
         for topic, number in self._shown - lags.keys():
@@ -311,8 +314,8 @@ class Intake:
 
     def _current_retention(self) -> Retention:
         """Return what the source deletes, asked again once a minute: somebody may change it."""
-        if self._now() >= self._next_retention:
-            self._next_retention = self._now() + _RETENTION_INTERVAL_SECONDS
+        if self._monotonic() >= self._next_retention:
+            self._next_retention = self._monotonic() + _RETENTION_INTERVAL_SECONDS
             # It serves a warning only: whether the source answers, the next poll will tell.
             with contextlib.suppress(SourceError):
                 self._retention = self._source.retention()
@@ -337,13 +340,13 @@ class Intake:
         while not self._releases.empty():
             self._release = self._releases.get()
             self._next_release = 0.0
-        if self._release is None or self._now() < self._next_release:
+        if self._release is None or self._monotonic() < self._next_release:
             return
         failpoint("release.before")
         try:
             self._source.release(self._release.places, needed_from=self._release.needed_from)
         except CommitError as error:
-            self._next_release = self._now() + _RELEASE_INTERVAL_SECONDS
+            self._next_release = self._monotonic() + _RELEASE_INTERVAL_SECONDS
             self._metrics.commit_failures.labels(error.kind).inc()
             self._log.warning("release_failed", error=str(error))
         else:
@@ -376,8 +379,8 @@ class Intake:
         self._backoff = min(
             max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), self._config.max_backoff_seconds
         )
-        if self._now() >= self._next_log:
-            self._next_log = self._now() + _LOG_INTERVAL_SECONDS
+        if self._monotonic() >= self._next_log:
+            self._next_log = self._monotonic() + _LOG_INTERVAL_SECONDS
             self._log.warning(
                 "source_unavailable",
                 error=str(error),

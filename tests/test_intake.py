@@ -117,6 +117,7 @@ class Setup:
 
     def __init__(self, directory: Path, tasks: TaskBufferConfig) -> None:
         self.bench: Bench = make_bench(directory)
+        self.clock_is_off_by = 0.0
         self.stream = StreamLogConfig(path=self.bench.settings["stream_log"]["path"])
         self.source = FailingSource(StreamLog(self.stream))
         self.buffer = TaskBuffer(tasks, now=Clock())
@@ -138,7 +139,8 @@ class Setup:
                 monotonic=self.bench.clock,
             ),
             draining=self.draining,
-            now=self.bench.clock,
+            now=lambda: self.bench.clock() + self.clock_is_off_by,
+            monotonic=self.bench.clock,
             stop=self.stop,
         )
 
@@ -320,6 +322,22 @@ def test_lag_and_buffer_are_exported(make_setup: MakeSetup) -> None:
     assert 6.0 == setup.bench.value("consumer_lag_records", topic="instances", partition="0")
     assert 4.0 == setup.bench.value("buffer_records")
     assert {"instances/0": 6} == setup.bench.board.snapshot()["intake"]["lag"]
+
+
+def test_a_clock_that_is_set_back_stops_nothing(make_setup: MakeSetup) -> None:
+    """As by NTP after a boot with a wrong one: lag, releases and rereading go on."""
+    setup = make_setup(instances=100)
+    setup.bench.append(feature_records(10))
+    setup.source.is_gone = True
+    setup.intake.release({PARTITION: 2}, needed_from={PARTITION: 2})
+    setup.turn(1)
+    setup.clock_is_off_by = -8 * 3600.0
+    setup.source.is_gone = False
+    setup.bench.clock.seconds += 10
+    setup.turn(1)
+
+    assert 6.0 == setup.bench.value("consumer_lag_records", topic="instances", partition="0")
+    assert 2 == len(setup.source.released)
 
 
 def test_the_margin_until_deletion_is_told(make_setup: MakeSetup) -> None:

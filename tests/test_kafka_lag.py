@@ -24,11 +24,17 @@ class Looks:
         *,
         oldest_ms: int | None = None,
         is_paused: bool = False,
+        clock_is_off_by: float = 0.0,
     ) -> Lag:
         """Return the lag of the one partition."""
         oldest = {} if oldest_ms is None else {PARTITION: oldest_ms}
         lags = self._lag.update(
-            {PARTITION: end}, {PARTITION: position}, oldest, is_paused=is_paused, now=now
+            {PARTITION: end},
+            {PARTITION: position},
+            oldest,
+            is_paused=is_paused,
+            now=now + clock_is_off_by,
+            monotonic=now,
         )
         return lags[PARTITION]
 
@@ -71,3 +77,11 @@ def test_neither_silence_nor_a_pause_is_a_stall(look: Looks) -> None:
     assert not look(40.0, 8, 5, is_paused=True).is_stalled
     assert not look(49.0, 8, 5).is_stalled
     assert look(50.0, 8, 5).is_stalled
+
+
+def test_a_clock_that_is_set_is_no_stall_and_ends_none(look: Looks) -> None:
+    """Time is that of a clock that nobody sets."""
+    look(1.0, 8, 5)
+
+    assert not look(2.0, 8, 5, clock_is_off_by=3600.0).is_stalled
+    assert look(11.0, 8, 5, clock_is_off_by=-3600.0).is_stalled
