@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from teacherd.daemon.dataset import Dataset
 from teacherd.models.augmentation import augment
-from teacherd.models.learner import LearnerConfig
+from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.optimizer import build_optimizer
 from teacherd.models.preprocessing import Preprocessing
 

@@ -11,35 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from teacherd.models.backbone import BackboneConfig, NetworkFactory
-from teacherd.models.batches import Batch, Batches
-from teacherd.models.class_growth import ClassGrowth
+from teacherd.models.batches import Batch
 from teacherd.models.consolidation import (
-    plan_consolidations,
     point_between,
 )
 from teacherd.models.distillation import asks_teacher, loss_terms, term_names
-from teacherd.models.draws import Draws
 from teacherd.models.evaluation import Evaluation
-from teacherd.models.first_look import FirstLook
 from teacherd.models.head_growth import widened
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.memory import Memory
 from teacherd.models.module_tensors import (
     largest_magnitude,
-    load_module_tensors,
-    module_tensors,
-    snapshot,
-    with_prefix,
 )
 from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.ranks import ALONE, DRAWS, TRAINS_STATISTICS, Ranks, RanksRefusedError
-from teacherd.models.student import Student
 from teacherd.models.task import Schedule, Task
 from teacherd.models.task_in_progress import TaskInProgress
+from teacherd.models.task_opening import TaskOpening
 from teacherd.models.task_report import TaskReport
-from teacherd.models.teacher_answers import TeacherAnswers
 
 
 class Learner:
@@ -97,26 +88,19 @@ class Learner:
         self._config = config
         self._ranks = ranks
         self._preprocessing = preprocessing
-        self._on_batch = on_batch
         self._placement = Placement(device=device, precision=config.precision)
         self.teacher = self._placement.place(copy.deepcopy(teacher)).eval()
         """What the next task starts from; in eval mode, and untouched while a task runs."""
         self.teacher.requires_grad_(requires_grad=False)
         self.sigma = sigma if config.distillation.sigma is None else config.distillation.sigma
         """Standard deviation of the dust, in normalised units; None until it is needed."""
-        self._first_look = FirstLook(
-            preprocessing,
+        self._opening = TaskOpening(
+            config,
+            preprocessing=preprocessing,
             placement=self._placement,
-            flip_share=config.distillation.flip_share,
-            on_batch=on_batch,
-        )
-        self._growth = ClassGrowth(
-            config.new_classes,
-            temperature=config.distillation.temperature,
+            ranks=ranks,
             architecture=architecture,
             factory=factory,
-            preprocessing=preprocessing,
-            device=device,
             on_batch=on_batch,
         )
         self.increments = tuple(increments)
@@ -166,70 +150,15 @@ class Learner:
         """
         if self._run is not None:
             raise RuntimeError(f"task {self._run.task.number} is in progress; close it first")
-        draws = Draws(seed=schedule.seed, task=task.number)
-        before = self._first_look.measure(self.teacher, task)
-        num_old = len(before.per_class_accuracy) - task.num_new_classes
-        increments = self.increments or (num_old,)
-        batches = Batches(
+        run = self._run = self._opening.open(
+            self.teacher,
             task,
-            batch_size=self._config.batch_size,
-            augmentation=self._config.augmentation,
-            preprocessing=self._preprocessing,
-            draws=draws,
-            placement=self._placement,
-            ranks=self._ranks,
-            rehearsed=self.memory.rehearse(self._config.memory, num_classes=num_old),
+            schedule,
+            sigma=self.sigma,
+            increments=self.increments,
+            memory=self.memory,
         )
-        network = self._growth.build_student(self.teacher, task, num_old, draws)
-        old = self._growth.old_classes(
-            self.teacher, task, increments, num_old=num_old, present=batches.classes
-        )
-        sigma_before, increments_before = self.sigma, self.increments
-        if self._config.distillation.needs_sigma and self.sigma is None:
-            # Rank 0's: on another kind of processor it could be a hair's breadth different.
-            self.sigma = self._ranks.from_first(
-                self._first_look.calibrate(self.teacher, batches, draws)
-            )
-        new = (task.num_new_classes,) if task.num_new_classes else ()
-        self.increments = (*increments, *new)
-        candidate = copy.deepcopy(self.teacher)
-        asked = self.teacher if task.num_new_classes else candidate
-        self._run = TaskInProgress(
-            task=task,
-            schedule=schedule,
-            draws=draws,
-            batches=batches,
-            student=Student(
-                self._config.optimizer,
-                network=network,
-                batch_norm=self._config.batch_norm,
-                learning_rate=schedule.learning_rate,
-            ),
-            candidate=candidate,
-            teacher=asked,
-            answers=TeacherAnswers(
-                asked,
-                batches=batches,
-                placement=self._placement,
-                ranks=self._ranks,
-                on_batch=self._on_batch,
-            ),
-            old=old,
-            consolidations=plan_consolidations(
-                self._config.consolidation,
-                epochs=schedule.epochs,
-                num_instances=len(task.labels),
-                has_new_classes=task.num_new_classes > 0,
-            ),
-            before=before,
-            sigma_before=sigma_before,
-            increments_before=increments_before,
-            loss_sums=torch.zeros(
-                len(term_names(self._config.distillation, old)),
-                dtype=torch.float64,
-                device=self._placement.device,
-            ),
-        )
+        self.sigma, self.increments = run.sigma, run.increments
 
     def step(self) -> bool:
         """Make one optimizer step, and a consolidation when due; return whether there are more.
@@ -240,16 +169,8 @@ class Learner:
         run = self._current
         if run.step == run.num_steps:
             return False
-        epoch, place = divmod(run.step, run.batches.num_steps_per_epoch)
         batch = run.batches.batch(run.step)
-        terms = self._update_student(run, batch)
-        if place == 0:
-            run.loss_sums.zero_()
-        num_instances = run.batches.num_of_task(run.step)
-        run.loss_sums += torch.stack(list(terms.values())).detach() * num_instances
-        run.step += 1
-        if place + 1 == run.batches.num_steps_per_epoch and epoch + 1 in run.consolidations.epochs:
-            run.consolidate(epoch + 1)
+        run.advance(self._update_student(run, batch))
         return run.step < run.num_steps
 
     def finish(self) -> TaskReport:
@@ -323,13 +244,7 @@ class Learner:
         Resume by `begin` with the same task and schedule, then `load_state_dict`: what follows is,
         on the CPU, bit for bit what would have followed without a break.
         """
-        run = self._current
-        state = {
-            **run.student.state_dict(),
-            **snapshot(module_tensors(run.candidate), prefix="candidate"),
-            "loss_sums": run.loss_sums.to("cpu", copy=True),
-            "progress": torch.tensor([run.task.number, run.step, run.num_steps]),
-        }
+        state = self._current.state_dict()
         if self.sigma is not None:
             state["sigma"] = torch.tensor(self.sigma, dtype=torch.float64)
         return state
@@ -340,20 +255,7 @@ class Learner:
         Raises:
             ValueError: The state is another task's or another network's.
         """
-        run = self._current
-        number, step, num_steps = state["progress"].tolist()
-        if (number, num_steps) != (run.task.number, run.num_steps):
-            raise ValueError(
-                f"progress: the state is of task {number} with {num_steps} steps, begun was task "
-                f"{run.task.number} with {run.num_steps}; begin the same"
-            )
-        run.student.load_state_dict(state)
-        if step >= run.consolidations.epochs[0] * run.batches.num_steps_per_epoch:
-            run.widen_candidate()
-        load_module_tensors(run.candidate, with_prefix(state, "candidate"))
-        run.answers.forget()
-        run.loss_sums = state["loss_sums"].to(self._placement.device, copy=True)
-        run.step = step
+        self._current.load_state_dict(state)
         self.sigma = float(state["sigma"]) if "sigma" in state else None
 
     def _update_student(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:

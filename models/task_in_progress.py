@@ -1,8 +1,9 @@
 """The state of a task while it is learned; the learner owns and moves it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from teacherd.models.batches import Batches
@@ -14,6 +15,12 @@ from teacherd.models.consolidation import (
 from teacherd.models.draws import Draws
 from teacherd.models.evaluation import Evaluation
 from teacherd.models.head_growth import widened
+from teacherd.models.module_tensors import (
+    load_module_tensors,
+    module_tensors,
+    snapshot,
+    with_prefix,
+)
 from teacherd.models.old_classes import OldClasses
 from teacherd.models.student import Student
 from teacherd.models.task import Schedule, Task
@@ -43,10 +50,14 @@ class TaskInProgress:
     consolidations: ConsolidationPlan
     before: Evaluation
     """Of the teacher on the task, before the first step."""
+    sigma: float | None
+    """Standard deviation of the dust; None where it is not needed."""
     sigma_before: float | None
     """What the learner goes back to when the task is discarded."""
+    increments: tuple[int, ...]
+    """Classes of each increment, those of the task included."""
     increments_before: tuple[int, ...]
-    """The same."""
+    """As `sigma_before`."""
     loss_sums: Tensor
     """Sum over the instances of the epoch so far of each loss term, in float64."""
     step: int = 0
@@ -56,6 +67,22 @@ class TaskInProgress:
     def num_steps(self) -> int:
         """Optimizer steps of the whole task."""
         return self.schedule.epochs * self.batches.num_steps_per_epoch
+
+    def advance(self, terms: Mapping[str, Tensor]) -> None:
+        """Take note of an optimizer step; consolidate when that is due.
+
+        Args:
+            terms: Loss terms of its batch, means over the instances.
+        """
+        epoch, place = divmod(self.step, self.batches.num_steps_per_epoch)
+        if place == 0:
+            self.loss_sums.zero_()
+        num_instances = self.batches.num_of_task(self.step)
+        self.loss_sums += torch.stack(list(terms.values())).detach() * num_instances
+        self.step += 1
+        is_end = place + 1 == self.batches.num_steps_per_epoch
+        if is_end and epoch + 1 in self.consolidations.epochs:
+            self.consolidate(epoch + 1)
 
     def consolidate(self, epoch: int) -> None:
         """Move the candidate towards the student after an epoch, counted from 1, that is due."""
@@ -96,3 +123,32 @@ class TaskInProgress:
             retain=retained_share(self.consolidations, sizes=sizes, draws=self.draws),
             sigma=sigma,
         )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return student, candidate and progress as flat tensors on the CPU."""
+        return {
+            **self.student.state_dict(),
+            **snapshot(module_tensors(self.candidate), prefix="candidate"),
+            "loss_sums": self.loss_sums.to("cpu", copy=True),
+            "progress": torch.tensor([self.task.number, self.step, self.num_steps]),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ValueError: The state is another task's or another network's.
+        """
+        number, step, num_steps = state["progress"].tolist()
+        if (number, num_steps) != (self.task.number, self.num_steps):
+            raise ValueError(
+                f"progress: the state is of task {number} with {num_steps} steps, begun was task "
+                f"{self.task.number} with {self.num_steps}; begin the same"
+            )
+        self.student.load_state_dict(state)
+        if step >= self.consolidations.epochs[0] * self.batches.num_steps_per_epoch:
+            self.widen_candidate()
+        load_module_tensors(self.candidate, with_prefix(state, "candidate"))
+        self.answers.forget()
+        self.loss_sums = state["loss_sums"].to(self.loss_sums.device, copy=True)
+        self.step = step
