@@ -236,7 +236,7 @@ class HotTeacher:
             candidate = self._watch.look(before, likeness=self._staged)
             if candidate is None:
                 return False
-            pause_seconds = self._swap(candidate)
+            pause_seconds = self._swap_or_put_off(candidate)
         except ArtifactError as error:
             self._reject(error.reason, error)
             if self._remote is not None:
@@ -297,6 +297,14 @@ class HotTeacher:
     def _undisturbed(self) -> AbstractContextManager[None]:
         """Return what a prediction holds while it uses the network."""
         return nullcontext() if self._mode == "double" else self._lock.shared()
+
+    def _swap_or_put_off(self, candidate: ServedVersion) -> float:
+        """Swap; what fails, as for want of memory on the device, is tried again without news."""
+        try:
+            return self._swap(candidate)
+        except Exception:
+            self._watch.put_off()
+            raise
 
     def _swap(self, candidate: ServedVersion) -> float:
         """Serve the candidate; return how long predictions had to wait for it."""

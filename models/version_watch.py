@@ -36,6 +36,8 @@ class VersionWatch:
         self._seen: dict[Path, _FileStamp] = {}
         self._retry_at = float("-inf")
         self._retry_seconds = poll_seconds
+        self._seconds_before = poll_seconds
+        """`_retry_seconds` before the last look."""
 
     def is_due(self) -> bool:
         """Tell whether a file changed since the last look, or what failed may work by now.
@@ -71,8 +73,14 @@ class VersionWatch:
             self._plan_retry("internal")
             raise
         self._seen = {current: self._seen[current]}
+        self._seconds_before = self._retry_seconds
         self._retry_seconds = self._poll_seconds
         return candidate
+
+    def put_off(self) -> None:
+        """Look again after a while: what the last look gave could not take its place for now."""
+        self._retry_seconds = self._seconds_before
+        self._plan_retry("internal")
 
     def _load(
         self, served: ServedVersion | None, likeness: ServedVersion | None

@@ -328,6 +328,33 @@ def test_what_may_pass_by_itself_is_tried_again_at_growing_intervals(
         assert "reason=unreadable" in messages[0]
 
 
+def test_a_swap_for_which_there_is_no_memory_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At growing intervals, though no file changes; where a head is wider, a copy needs room."""
+    clock = [0.0]
+    publish(tmp_path, 1)
+    with started(tmp_path, mode="in_place", monotonic=lambda: clock[0]) as teacher:
+        copy_over = teacher._copy_over
+
+        def fail(_candidate: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(teacher, "_copy_over", fail)
+        publish(tmp_path, 2)
+        looks, failures = [], []
+        for seconds in (0.0, 3599.0, 1.0, 299.0, 1.0):
+            clock[0] += seconds
+            looks.append(teacher.refresh())
+            failures.append(teacher.stats.failures.get("internal", 0))
+        monkeypatch.setattr(teacher, "_copy_over", copy_over)
+        clock[0] += 300.0
+
+        assert ([False] * 5, [1, 1, 2, 2, 3]) == (looks, failures)
+        assert 1 == teacher.predict(BATCH).version
+        assert (True, 2) == (teacher.refresh(), teacher.predict(BATCH).version)
+
+
 def test_the_pointer_written_again_is_no_news(tmp_path: Path) -> None:
     """A daemon that restarts may rewrite current with what it said: no swap, no failure."""
     pointer = publish(tmp_path, 1)
