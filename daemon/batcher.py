@@ -139,17 +139,14 @@ class Batcher:
         started = time.perf_counter()
         for waiting in batch:
             self._metrics.queue_duration.observe(started - waiting.since)
-        arrays = [waiting.inputs for waiting in batch]
-        inputs = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        loop = asyncio.get_running_loop()
         try:
-            prediction = await loop.run_in_executor(self._executor, self._predict, inputs)
-        except Exception as error:  # noqa: BLE001 - it is for those who asked
+            prediction = await self._predict_together(batch)
+        except Exception as error:  # noqa: BLE001 - for those who asked; others are served
             for waiting in batch:
                 _settle(waiting.answer, error)
             return
         self._metrics.compute_duration.observe(time.perf_counter() - started)
-        self._metrics.batch_instances.observe(len(inputs))
+        self._metrics.batch_instances.observe(len(prediction.labels))
         start = 0
         probabilities = prediction.probabilities.numpy()
         for waiting in batch:
@@ -163,6 +160,12 @@ class Batcher:
             )
             _settle(waiting.answer, answer)
             start = stop
+
+    async def _predict_together(self, batch: list[_Waiting]) -> Prediction:
+        arrays = [waiting.inputs for waiting in batch]
+        inputs = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._predict, inputs)
 
     def _count(self, change: int) -> None:
         self._num_queued += change

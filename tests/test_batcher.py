@@ -132,6 +132,22 @@ def test_a_pass_waits_for_more_where_it_is_told_to() -> None:
     assert [3] == network.sizes
 
 
+def test_what_cannot_be_put_together_fails_alone() -> None:
+    """As for want of memory: who asked is told, and the server answers whoever comes next."""
+    network = Network()
+    wide = np.ones((1, 2), dtype=np.float32)
+
+    async def ask(batcher: Batcher) -> tuple[list[object], Answer]:
+        async with asyncio.timeout(30):
+            failed = await held(batcher, network, [rows(1), wide])
+            return failed, await batcher.answer(rows(2))
+
+    failed, answer = run(network, ask)
+
+    assert [ValueError, ValueError] == [type(each) for each in failed]
+    assert ("2",) == answer.labels
+
+
 def test_bytes_and_floats_are_not_put_together() -> None:
     """They would become one of them."""
     network = Network()
