@@ -12,8 +12,8 @@ from teacherd.consumers.kafka_batches import make_batch, ours, theirs
 from teacherd.consumers.kafka_config import KafkaConfig
 from teacherd.consumers.kafka_errors import opening_errors, source_errors
 from teacherd.consumers.kafka_group import KafkaGroup
-from teacherd.consumers.kafka_identity import KafkaIdentity
 from teacherd.consumers.kafka_lag import KafkaLag
+from teacherd.consumers.kafka_losses import KafkaLosses
 from teacherd.consumers.kafka_offsets import ANSWER_TIMEOUT_MS, beginnings_of, ends_of, starts_of
 from teacherd.consumers.kafka_producing import require_known
 from teacherd.consumers.kafka_reader import open_consumer, read_ranges
@@ -22,9 +22,7 @@ from teacherd.consumers.kafka_turns import KafkaTurns
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.source import (
-    MADE_ANEW,
     Lag,
-    RecordsLostError,
     Retention,
     SourceError,
 )
@@ -32,8 +30,6 @@ from teacherd.consumers.source import (
 _DISCOVERY_INTERVAL_SECONDS = 1.0
 """How often the client's own picture of the cluster, which it renews by itself, is looked at."""
 _LAG_TIMEOUT_MS = 3000
-_CONFIRMATIONS = 5
-_CONFIRMATION_SECONDS = 0.5
 
 
 class KafkaSource:
@@ -74,7 +70,7 @@ class KafkaSource:
             self._consumer, name=config.group, lineage=lineage, take_over=config.take_over
         )
         self._turns = KafkaTurns(self._consumer)
-        self._identity = KafkaIdentity(self._consumer, config.topic)
+        self._losses = KafkaLosses(self._consumer, config.topic, sleep=sleep)
         self._lag = KafkaLag(stall_seconds=config.stall_seconds)
         self._waiting: deque[tuple[Partition, Sequence[Any]]] = deque()
         self._positions: dict[Partition, int] = {}
@@ -105,7 +101,7 @@ class KafkaSource:
 
     def topic_id(self) -> str | None:
         """Return the id that the cluster gave the topic; None from brokers before Kafka 2.8."""
-        return self._identity.current
+        return self._losses.identity.current
 
     def first_places(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return what the group has committed, else the beginning that the settings name.
@@ -127,13 +123,13 @@ class KafkaSource:
         if self._is_broken:
             self._reopen()
         partitions = list(positions)
-        self._require_same_topic(positions)
+        self._losses.require_same_topic(positions)
         with source_errors("asking for the ends of partitions"):
             beginnings = beginnings_of(self._consumer, partitions)
             ends = ends_of(self._consumer, partitions)
         for partition, position in positions.items():
             if not beginnings[partition] <= position <= ends[partition]:
-                self._require_readable(partition, position)
+                self._losses.require_readable(partition, position)
         for partition, position in positions.items():
             self._consumer.seek(TopicPartition(*partition), position)
         self._positions.update(positions)
@@ -229,7 +225,7 @@ class KafkaSource:
             self._consumer = consumer
             self._turns = KafkaTurns(self._consumer)
             self._group.use(self._consumer)
-            self._identity.use(self._consumer)
+            self._losses.use(self._consumer)
             self._consumer.assign(theirs(self._partitions))
         self._is_broken = False
 
@@ -254,10 +250,10 @@ class KafkaSource:
         except OffsetOutOfRangeError as error:
             (positions,) = error.args
             for each, position in positions.items():
-                self._require_readable(ours(each), position)
+                self._losses.require_readable(ours(each), position)
             return {}
         except LogTruncationError as error:
-            raise self._truncated(error) from error
+            raise self._losses.truncated(error, self._positions) from error
         return fetched
 
     def _next_batch(self) -> RecordBatch | None:
@@ -277,24 +273,8 @@ class KafkaSource:
                     TopicPartition(*partition), ANSWER_TIMEOUT_MS
                 )
         except LogTruncationError as error:
-            raise self._truncated(error) from error
+            raise self._losses.truncated(error, self._positions) from error
         return position
-
-    def _require_readable(self, partition: Partition, position: int) -> None:
-        """Tell what is lost at a position, if anything is.
-
-        Raises:
-            RecordsLostError: Records are.
-        """
-        self._identity.refresh()
-        self._require_same_topic({partition: position})
-        with source_errors("asking for the first offset"):
-            beginning = beginnings_of(self._consumer, [partition])[partition]
-        if position < beginning:
-            raise RecordsLostError(
-                OffsetRange(partition, position, beginning), "retention has deleted them"
-            )
-        self._confirm_end(partition, position)
 
     def _require_unchanged_topic(self) -> None:
         """See that what was fetched is not of another topic than what was read before.
@@ -305,61 +285,10 @@ class KafkaSource:
         Raises:
             RecordsLostError: It is.
         """
-        if self._was_paused or self._identity.is_doubtful:
-            self._identity.refresh()
+        if self._was_paused or self._losses.identity.is_doubtful:
+            self._losses.identity.refresh()
         self._was_paused = False
-        self._require_same_topic(self._positions)
-
-    def _require_same_topic(self, positions: Mapping[Partition, int]) -> None:
-        """See that positions are not those of a topic that is no more.
-
-        Raises:
-            RecordsLostError: They are; once for each partition.
-        """
-        replaced = self._identity.find_replaced(positions)
-        if replaced is None:
-            return
-        with source_errors("asking for the first offset of a topic made anew"):
-            beginning = beginnings_of(self._consumer, [replaced])[replaced]
-        topic_id = self._identity.accept(replaced)
-        raise RecordsLostError(
-            OffsetRange(replaced, positions[replaced], beginning),
-            MADE_ANEW,
-            kind="replaced",
-            topic_id=topic_id,
-        )
-
-    def _confirm_end(self, partition: Partition, position: int) -> None:
-        """Make sure that the log ends before a position: a new leader may not know its end yet.
-
-        Raises:
-            RecordsLostError: It does.
-        """
-        for _ in range(_CONFIRMATIONS):
-            with source_errors("asking for the end"):
-                end = ends_of(self._consumer, [partition])[partition]
-            if position <= end:
-                return
-            self._sleep(_CONFIRMATION_SECONDS)
-        raise RecordsLostError(
-            OffsetRange(partition, position, end),
-            "the topic ends before them; it was truncated, or made anew",
-            kind="truncated",
-        )
-
-    def _truncated(self, error: LogTruncationError) -> RecordsLostError:
-        """Word that a new leader lacks what an old one had given us."""
-        partition, divergence = next(iter(error.divergent_offsets.items()))
-        lost = ours(partition)
-        self._identity.refresh()
-        self._require_same_topic({lost: self._positions[lost]})
-        with source_errors("asking for the end"):
-            end = ends_of(self._consumer, [lost])[lost] if divergence is None else divergence.offset
-        return RecordsLostError(
-            OffsetRange(lost, self._positions[lost], end),
-            "a new leader of the partition lacks them (an unclean election?)",
-            kind="truncated",
-        )
+        self._losses.require_same_topic(self._positions)
 
     def _discover_if_due(self) -> None:
         """Take in partitions that were added, from their first record."""
@@ -388,8 +317,8 @@ class KafkaSource:
             raise SourceError(f"Kafka has no topic {topic}; make it, or name another")
         self._consumer.assign(theirs(self._partitions))
         # The client now asks the cluster about the topic: here, so that no record waits for it.
-        self._identity.refresh()
-        self._identity.find_replaced(self._partitions)
+        self._losses.identity.refresh()
+        self._losses.identity.find_replaced(self._partitions)
 
     def _places_of(
         self, partitions: Sequence[Partition], *, is_new_topic: bool
