@@ -56,6 +56,8 @@ class FillingTask:
     Which record is its last depends on the records alone, not on how they were batched.
 
     Args:
+        num_expected: How many instances it will have, as far as is known: a stream may be of
+            rejected records for the most part.
         began_at: When its first record arrived, on the clock of whoever fills it.
         executor: Has one thread, in which records are hashed.
     """
@@ -64,11 +66,13 @@ class FillingTask:
         self,
         limits: TaskLimits,
         *,
+        num_expected: int | None = None,
         began_at: float = 0.0,
         executor: Executor | None = None,
         topic_id: str | None = None,
     ) -> None:
         self._limits = limits
+        self._num_expected = limits.instances if num_expected is None else num_expected
         self._executor = executor
         self._topic_id = topic_id
         self._ranges: dict[Partition, _FillingRange] = {}
@@ -220,8 +224,11 @@ class FillingTask:
         rows, low = decoded.rows, self.num_instances
         if low == 0:
             # Memory for the whole task at once: the system gives a page when it is written.
-            most = min(self._limits.instances, self._limits.num_bytes // max(1, rows[0].nbytes) + 1)
+            most = min(self._num_expected, self._limits.num_bytes // max(1, rows[0].nbytes) + 1)
             self._inputs = np.empty((most, *rows[0].shape), dtype=rows[0].dtype)
+        if low + len(rows) > len(self._inputs):
+            more = np.empty((low + len(rows), *rows[0].shape), dtype=rows[0].dtype)
+            self._inputs = np.concatenate([self._inputs[:low], more])
         if isinstance(rows, np.ndarray):
             self._inputs[low : low + len(rows)] = rows
         else:

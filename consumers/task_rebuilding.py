@@ -43,8 +43,9 @@ def rebuild_task(
     starts = {planned.partition: planned.start for planned in ranges}
     ends = {planned.partition: planned.end for planned in ranges}
     num_records = sum(planned.count for planned in ranges)
+    num_instances = num_records - sum(len(planned.rejected) for planned in ranges)
     # One more than planned, so that the last of them does not end it and a surplus is seen.
-    task = FillingTask(TaskLimits(instances=num_records + 1))
+    task = FillingTask(TaskLimits(instances=num_records + 1), num_expected=num_instances)
     for batch in batches:
         task.take(batch, decoder.decode_batch(batch), starts)
         if task.num_records > num_records:

@@ -135,6 +135,18 @@ def test_a_decoder_that_judges_otherwise_is_found(decoder: Decoder) -> None:
     other.close()
 
 
+def test_rejected_records_take_no_memory(decoder: Decoder) -> None:
+    """Nor is it asked for: with large images the system would refuse what is never needed."""
+    bad = [record._replace(value=b"no array") for record in records(1000)]
+    batch = at_offsets([*bad, *records(10)])
+    task = cut(decoder, [batch])
+    rebuilt = rebuild_task(task.ranges, iter([batch]), decoder, cause="drain")
+    base = rebuilt.inputs if rebuilt.inputs.base is None else rebuilt.inputs.base
+
+    assert same(task, rebuilt)
+    assert 8 == len(rebuilt.inputs) == len(base)
+
+
 def test_the_planned_range_counts_not_the_records_alone(decoder: Decoder) -> None:
     """Where a range begins and ends is taken from the plan: gaps at its ends have no records."""
     batch = at_offsets(records(6), first=5)
