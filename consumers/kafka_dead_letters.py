@@ -87,7 +87,10 @@ class KafkaDeadLetters:
         return sum(1 for _ in self._waiting())
 
     def requeue(self, numbers: Sequence[int] | None = None) -> int:
-        """Append those that wait to their partitions again, each exactly once; return how many."""
+        """Append those that wait to their partitions again, each exactly once; return how many.
+
+        Where a partition is none of the input's any more, the key says where it goes.
+        """
         wanted = None if numbers is None else set(numbers)
         name = f"teacherd-requeue-{self._config.dead_letter_topic}"
         with source_errors("requeueing dead letters"):
@@ -119,6 +122,8 @@ class KafkaDeadLetters:
 
     def _requeue(self, producer: Any, numbers: set[int]) -> None:  # noqa: ANN401 (as above)
         """Put letters back and mark them: either all of it happens or nothing."""
+        topic = self._config.topic
+        known = {Partition(topic, number) for number in producer.partitions_for(topic)}
         producer.begin_transaction()
         try:
             for kept in self._waiting():
@@ -126,11 +131,11 @@ class KafkaDeadLetters:
                     continue
                 letter = kept.letter
                 producer.send(
-                    letter.origin.topic,
+                    topic,
                     value=letter.value,
                     key=letter.key,
                     headers=list(readable_headers(letter.headers)),
-                    partition=letter.origin.number,
+                    partition=letter.origin.number if letter.origin in known else None,
                 )
                 producer.send(
                     self._partition.topic,

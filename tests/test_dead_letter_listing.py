@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,26 @@ def test_letters_of_a_topic_go_back_once(kafka: KafkaService) -> None:
     assert {b"0", b"1", b"2", b"3"} == {record.value for record in found}
     assert {(b"key", (("label", b"cat"),))} == {(each.key, each.headers) for each in found}
     assert {0} == {int(each.value) % 2 for each in found if each.partition.number == 0}
+
+
+def test_letters_of_partitions_that_are_not_there_go_back_too(kafka: KafkaService) -> None:
+    """The topic was made anew with fewer, or the daemon has moved to it: it reads no other."""
+    topic = kafka.create_topic(partitions=2)
+    settings = KafkaConfig(bootstrap_servers=kafka.bootstrap, topic=topic)
+    config = Config(source="kafka", kafka=settings)
+    letters = KafkaDeadLetters(settings)
+    letters.make_topic()
+    gone = replace(letter_of(topic, 3, b"gone"), origin=Partition(topic, 7))
+    letters.add([gone, letter_of("before", 3, b"before")])
+    letters.close()
+
+    assert 2 == requeue_letters(config, None)
+
+    archive = KafkaArchive(settings)
+    ranges = [OffsetRange(Partition(topic, number), 0, 10) for number in range(2)]
+    found = [record.value for batch in archive.read(ranges) for record in batch]
+    archive.close()
+    assert {b"gone", b"before"} == set(found)
 
 
 def test_letters_that_were_too_large_for_their_topic_go_back_too(
