@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,8 +22,8 @@ from teacherd.daemon.config import Config
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.draining import Draining
 from teacherd.daemon.errors import ExitCode
-from teacherd.daemon.failure import exit_code_of, is_known
 from teacherd.daemon.following import Following
+from teacherd.daemon.guarded_threads import GuardedThreads
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.joining import device_of_rank, rank_problems
 from teacherd.daemon.large_letters import LargeLetters
@@ -61,12 +61,11 @@ class Follower:
         self._force = threading.Event()
         self._stop = threading.Event()
         """Of the intake."""
-        self._exit_code = ExitCode.OK
         self._metrics = Metrics()
         self._board = StatusBoard(monotonic=time.monotonic)
         self._draining = Draining()
         self._buffer = TaskBuffer(config.tasks, now=time.monotonic)
-        self._threads: list[threading.Thread] = []
+        self._threads = GuardedThreads(self._stop)
         self._log = structlog.get_logger()
 
     def run(self) -> NoReturn:
@@ -86,16 +85,17 @@ class Follower:
             metrics=self._metrics,
         )
         with self._signals():
-            self._start_thread("following", functools.partial(self._follow, following))
+            self._threads.start("following", functools.partial(self._follow, following))
             while not self._stop.wait(_TICK_SECONDS) and not self._is_late():
                 pass
             self._stop.set()
             self._join()
-        self._log.info("stopped", exit_code=int(self._exit_code))
+        exit_code = self._threads.exit_code
+        self._log.info("stopped", exit_code=int(exit_code))
         # As in Service.run: an interpreter that ends in order would wait for threads, and torch's
         # compiler would complain of what it still holds. All that is durable is rank 0's.
         logging.shutdown()
-        os._exit(self._exit_code)
+        os._exit(exit_code)
 
     def _follow(self, following: Following) -> None:
         give_way(self._config.process.learning_niceness)
@@ -147,34 +147,12 @@ class Follower:
             monotonic=time.monotonic,
             stop=self._stop,
         )
-        self._start_thread("intake", intake.run)
+        self._threads.start("intake", intake.run)
         self._log.info("following", partitions=len(places))
 
     def _keep_large(self, letter: DeadLetter) -> None:
         LargeLetters(Path(self._config.process.state_directory)).keep(letter)
         self._metrics.large_dead_letters.inc()
-
-    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
-        def guarded() -> None:
-            try:
-                target()
-            except BaseException as error:  # noqa: BLE001 (a thread's end is the process's)
-                self._fail(name, error)
-
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _fail(self, thread: str, error: BaseException) -> None:
-        self._log.error(
-            "thread_failed",
-            thread=thread,
-            error=str(error),
-            exc_info=None if is_known(error) else error,
-        )
-        if self._exit_code is ExitCode.OK:
-            self._exit_code = exit_code_of(error)
-        self._stop.set()
 
     def _is_late(self) -> bool:
         """Whether the end was asked for so long ago that rank 0 will not come to it any more."""
@@ -184,12 +162,15 @@ class Follower:
 
     def _join(self) -> None:
         """Let the threads end by themselves; where something failed others wait for the restart."""
-        is_in_order = self._exit_code is ExitCode.OK
+        is_in_order = self._threads.exit_code is ExitCode.OK
         seconds = self._config.process.shutdown_seconds if is_in_order else _FAILED_SECONDS
         deadline = min(time.monotonic() + seconds, self._deadline or math.inf)
-        for thread in self._threads:
-            while thread.is_alive() and time.monotonic() < deadline and not self._force.is_set():
-                thread.join(_TICK_SECONDS)
+
+        def may_wait() -> bool:
+            return time.monotonic() < deadline and not self._force.is_set()
+
+        for _ in self._threads.join(may_wait=may_wait):
+            pass
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from teacherd.daemon.commands_endpoint import CommandsEndpoint
 from teacherd.daemon.config import Config, changed_keys
 from teacherd.daemon.endpoints import Endpoints, read_admin_token, read_token
 from teacherd.daemon.errors import ConfigurationError, ExitCode, TemporaryError
-from teacherd.daemon.failure import exit_code_of, is_known
+from teacherd.daemon.guarded_threads import GuardedThreads
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.instances_endpoint import InstancesEndpoint
 from teacherd.daemon.interruption import StopRequestedError
@@ -78,12 +78,11 @@ class Service:
         self._force = threading.Event()
         self._reload = threading.Event()
         self._state = "starting"
-        self._exit_code = ExitCode.OK
         self._deadline = 0.0
         """Of the end, on the monotonic clock, once that has begun."""
         self._is_posting = False
         """Whether the end cuts off an append that was asked for by HTTP."""
-        self._threads: list[threading.Thread] = []
+        self._threads = GuardedThreads(self._stop)
         self._metrics = Metrics()
         self._commands = Commands()
         self._board = StatusBoard(monotonic=time.monotonic)
@@ -112,13 +111,14 @@ class Service:
             finally:
                 endpoints.close()
                 self._manager.close()
-        self._log.info("stopped", exit_code=int(self._exit_code))
-        if self._has_threads or self._is_posting:
+        exit_code = self._threads.exit_code
+        self._log.info("stopped", exit_code=int(exit_code))
+        if self._threads.alive or self._is_posting:
             # An interpreter that ends in order takes torch away from under a thread that computes,
             # and aborts; it also waits for the threads of pools, however long they take.
             logging.shutdown()
-            os._exit(self._exit_code)
-        return self._exit_code
+            os._exit(exit_code)
+        return exit_code
 
     def _open_endpoints(self, closing_last: ExitStack) -> Endpoints:
         try:
@@ -140,10 +140,6 @@ class Service:
             if not self._is_standby:
                 require_not_held(Path(self._config.process.state_directory))
             raise
-
-    @property
-    def _has_threads(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
 
     def _public_routes(self) -> list[BaseRoute]:
         if not self._config.endpoints.serve_versions:
@@ -239,13 +235,13 @@ class Service:
             self._metrics.reload_successful.set(1)
             control = assembly.open_control()
             # From here on nothing fails but in a thread.
-            self._start_thread("intake", assembly.intake.run)
-            self._start_thread("learning", lambda: self._learn(assembly))
-            self._start_thread("control", control.run)
+            self._threads.start("intake", assembly.intake.run)
+            self._threads.start("learning", lambda: self._learn(assembly))
+            self._threads.start("control", control.run)
             for mirroring in assembly.mirrors:
-                self._start_thread(f"mirror-{mirroring.name}", mirroring.run)
+                self._threads.start(f"mirror-{mirroring.name}", mirroring.run)
             for notifying in assembly.announcer.receivers:
-                self._start_thread(f"notify-{notifying.name}", notifying.run)
+                self._threads.start(f"notify-{notifying.name}", notifying.run)
             self._state = "ready"
             served = self._board.snapshot()["teacher"]["version"]
             self._log.info("started", version=served)
@@ -254,11 +250,11 @@ class Service:
             try:
                 self._watch(assembly, endpoints)
             except Exception as error:  # noqa: BLE001 (the threads must be let end all the same)
-                self._fail("main", error)
+                self._threads.fail("main", error)
             self._shutdown(assembly.announcer.receivers)
         finally:
             self._stop.set()
-            if not self._has_threads:
+            if not self._threads.alive:
                 assembly.close()
 
     def _show_progress(self) -> None:
@@ -275,7 +271,7 @@ class Service:
             if self._board.is_live(limit_seconds=self._config.endpoints.liveness_seconds):
                 self._manager.give_sign_of_life()
             if not endpoints.is_alive:
-                self._fail("endpoints", RuntimeError("the thread has ended"))
+                self._threads.fail("endpoints", RuntimeError("the thread has ended"))
             if self._reload.is_set():
                 self._reload.clear()
                 self._manager.reloading()
@@ -289,15 +285,14 @@ class Service:
         seconds = self._config.process.shutdown_seconds
         self._log.info("stopping", deadline_seconds=seconds)
         self._deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            while self._may_wait and thread.is_alive():
-                thread.join(_JOIN_SECONDS)
-                self._manager.give_sign_of_life()
-            if thread.name == "learning":
+        for name in self._threads.join(
+            may_wait=lambda: self._may_wait, on_wait=self._manager.give_sign_of_life
+        ):
+            if name == "learning":
                 # What it decided last is told too.
                 for notifying in receivers:
                     notifying.finish()
-        alive = [thread.name for thread in self._threads if thread.is_alive()]
+        alive = self._threads.alive
         if alive:
             # The lineage log holds everything: what is cut off here is made up for at the start.
             self._log.warning("stopped_at_deadline", threads=alive)
@@ -312,30 +307,6 @@ class Service:
     def _may_wait(self) -> bool:
         """Whether the end has time left."""
         return time.monotonic() < self._deadline and not self._force.is_set()
-
-    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
-        def guarded() -> None:
-            try:
-                target()
-            except BaseException as error:  # noqa: BLE001 (a thread's end is the process's)
-                self._fail(name, error)
-
-        # A daemon thread, so that a hung one cannot hold up the exit beyond the deadline.
-        thread = threading.Thread(target=guarded, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _fail(self, thread: str, error: BaseException) -> None:
-        """Note why a thread ended, and end the process with the code of the first such error."""
-        self._log.error(
-            "thread_failed",
-            thread=thread,
-            error=str(error),
-            exc_info=None if is_known(error) else error,
-        )
-        if self._exit_code is ExitCode.OK:
-            self._exit_code = exit_code_of(error)
-        self._stop.set()
 
     def _apply_reload(self, assembly: Assembly) -> None:
         """Take over a changed configuration whole, or keep the old one and say why."""

@@ -58,12 +58,12 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     """The first asks for an orderly end, the second does not wait for it."""
     service = make_service(tmp_path)
     hung = threading.Event()
-    service._start_thread("learning", lambda: hung.wait(60) and None)
+    service._threads.start("learning", lambda: hung.wait(60) and None)
     service._stop.set()
     service._force.set()
     service._shutdown([])
 
-    assert service._threads[0].is_alive()
+    assert ["learning"] == service._threads.alive
 
     hung.set()
 
@@ -77,7 +77,7 @@ def test_where_no_command_can_come_in_no_thread_is_begun(tmp_path: Path) -> None
 
     with pytest.raises(StateError, match=r"control\.sock: cannot be made"):
         service.run()
-    assert [] == service._threads
+    assert [] == service._threads.alive
 
 
 def test_an_append_that_hangs_is_cut_off_by_the_deadline(tmp_path: Path) -> None:
@@ -131,29 +131,6 @@ def test_a_step_that_outlasts_the_deadline_does_not_spoil_the_exit_code(tmp_path
         daemon.close()
 
     assert ExitCode.OK == code
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (StateError(Path("f"), "full"), ExitCode.STATE),
-        (ZeroDivisionError("ours"), ExitCode.INTERNAL),
-    ],
-)
-def test_a_thread_that_dies_ends_the_process_with_its_code(
-    tmp_path: Path, error: Exception, code: ExitCode
-) -> None:
-    """Whatever it died of: a known failure by its code, anything else as ours."""
-    service = make_service(tmp_path)
-
-    def die() -> None:
-        raise error
-
-    service._start_thread("learning", die)
-    service._threads[0].join()
-
-    assert service._stop.is_set()
-    assert code is service._exit_code
 
 
 def test_a_stream_log_that_breaks_while_it_runs_is_told(
