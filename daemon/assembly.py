@@ -22,11 +22,10 @@ from teacherd.daemon.config import Config
 from teacherd.daemon.control_socket import ControlSocket
 from teacherd.daemon.device import prepare_device
 from teacherd.daemon.draining import Draining
-from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.interruption import InterruptibleArchive, Interruption
-from teacherd.daemon.joining import OPEN_LABELS, device_of_rank
+from teacherd.daemon.joining import device_of_rank
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.leadership import Leadership
@@ -134,10 +133,17 @@ class Assembly:
             runtime_facts(device, decoder=config.decoding.decoder, num_ranks=self._ranks.size)
         )
         head = load_head(state, config.model, device=device)
-        self._leadership.tell(pack_start(config, state.journal.lineage, head.manifest))
+        parts = self._learning_assembly(state, head, device)
+        start = pack_start(
+            config,
+            state.journal.lineage,
+            input_shape=head.manifest.architecture.input_shape,
+            has_open_labels=parts.has_open_labels,
+        )
+        self._leadership.tell(start)
         source = open_source(config, lineage=state.journal.lineage.id, ranks=self._ranks)
         with source_problems():
-            self._take_up(state, head, source, device)
+            self._take_up(state, head, source, parts)
         self._interruption.end()
 
     def _follow(self, state: StateDirectory) -> None:
@@ -176,12 +182,11 @@ class Assembly:
             self._state.close()
 
     def _take_up(
-        self, state: StateDirectory, head: LoadedTeacher, source: Source, device: torch.device
+        self, state: StateDirectory, head: LoadedTeacher, source: Source, parts: LearningAssembly
     ) -> None:
         """Make intake and learning go on where the lineage log ends."""
         config, lineage = self._config, state.journal.lineage
         buffer = self._buffer = self._leadership.build_buffer(config.tasks)
-        parts = self._learning_assembly(state, head, device)
         base = load_base_holdout(
             config.gate,
             input_shape=head.manifest.architecture.input_shape,
@@ -190,11 +195,7 @@ class Assembly:
         configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
         settings = settings_of_next_task(state.journal, configured)
         self._take_places(state.journal, source, buffer)
-        has_open_labels = parts.has_open_labels
-        if has_open_labels and not self._ranks.is_alone:
-            rule = f"the lineage has had new classes; {OPEN_LABELS}"
-            raise ConfigurationError([Problem("classes.unknown", rule)])
-        decoder = decoders_for(config.decoding, head.manifest, lineage)(has_open_labels)
+        decoder = decoders_for(config.decoding, head.manifest, lineage)(parts.has_open_labels)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
         measurement = parts.build_measurement()

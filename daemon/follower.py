@@ -35,7 +35,6 @@ from teacherd.daemon.rank_start import require_same_settings
 from teacherd.daemon.recovery import build_decoder, seek_to_places
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
 from teacherd.daemon.status_board import StatusBoard
-from teacherd.models.artifact import Manifest
 from teacherd.models.ranks import Ranks
 
 _TICK_SECONDS = 0.1
@@ -127,12 +126,14 @@ class Follower:
         self._buffer.start_at(starts, topic_id=source.topic_id())
         for lost in skips:
             self._buffer.skip(lost.offsets, lost.reason, topic_id=lost.topic_id)
-        manifest = Manifest.from_json(facts["manifest"].encode())
         intake = Intake(
             config.intake,
             source=source,
             decoder=build_decoder(
-                config.decoding, manifest.architecture.input_shape, manifest.classes
+                config.decoding,
+                tuple(facts["input_shape"]),
+                tuple(facts["classes"]),
+                facts["has_open_labels"],
             ),
             dead_letters=open_dead_letters(config, keep_large=self._keep_large),
             on_lost=config.on_lost_records,

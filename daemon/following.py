@@ -89,7 +89,7 @@ class Following:
         """Begin anew from the network that rank 0 begins from."""
         facts = message.facts
         manifest = Manifest.from_json(facts["manifest"].encode())
-        network = build_backbone(manifest.architecture, num_classes=facts["num_classes"])
+        network = build_backbone(manifest.architecture, num_classes=sum(facts["increments"]))
         load_module_tensors(network, with_prefix(message.tensors, "head"))
         self._learner = Learner(
             parse(LearnerConfig, facts["config"], origin="rank 0"),

@@ -26,7 +26,6 @@ from teacherd.models.ranks import (
     rank_errors,
 )
 
-OPEN_LABELS = "grow: cannot be had with several ranks yet; take reject, or run one process"
 _START_SECONDS = 300.0
 """Longest time between the starts of two ranks."""
 _PR_SET_PDEATHSIG = 1
@@ -154,8 +153,6 @@ def _problems(config: Config, environment: Mapping[str, str], *, is_standby: boo
         )
     if config.learning.batch_norm == "train":
         problems.append(Problem("learning.batch_norm", TRAINS_STATISTICS))
-    if config.classes.unknown == "grow":
-        problems.append(Problem("classes.unknown", OPEN_LABELS))
     size, local_size = (
         int(environment.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
     )

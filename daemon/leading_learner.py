@@ -28,6 +28,7 @@ class LeadingLearner(Learner):
     Args:
         leader: Tells the others.
         manifest: Of a version with this architecture, from which they build the network.
+        increments: As for Learner, all classes counted.
     """
 
     def __init__(
@@ -40,14 +41,13 @@ class LeadingLearner(Learner):
         device: torch.device,
         leader: Leader,
         manifest: Manifest,
-        increments: Sequence[int] = (),
+        increments: Sequence[int],
         memory: Memory | None = None,
         **options: Any,  # noqa: ANN401 (the others of Learner)
     ) -> None:
         facts = {
             "config": to_plain(asdict(config)),
             "manifest": manifest.to_json(),
-            "num_classes": sum(increments) or len(manifest.classes),
             "increments": list(increments),
             "sigma": sigma,
         }

@@ -67,7 +67,8 @@ class LearnerBuilding:
             sigma=head.sigma,
             device=self._device,
             architecture=self._template.architecture,
-            increments=head.increments,
+            # Of a network built anew from them, all classes are known.
+            increments=head.increments or (len(head.classes),),
             memory=self.memory,
             on_batch=self._on_batch,
         )

@@ -8,13 +8,14 @@ from teacherd.daemon.config import Config, to_plain
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.rank_message import RankMessage
-from teacherd.models.artifact import Manifest
 
 _SHARED = ("source", "decoding", "tasks")
 _SHARED_OF_KAFKA = ("topic", "group", "start_at", "on_lost_records")
 
 
-def pack_start(config: Config, lineage: Lineage, manifest: Manifest) -> RankMessage:
+def pack_start(
+    config: Config, lineage: Lineage, *, input_shape: tuple[int, ...], has_open_labels: bool
+) -> RankMessage:
     """Return what another rank needs to read its part of the stream."""
     return RankMessage(
         "start",
@@ -22,7 +23,9 @@ def pack_start(config: Config, lineage: Lineage, manifest: Manifest) -> RankMess
             "lineage": lineage.id,
             "places": [[*each, place] for each, place in lineage.places.items()],
             "topic_ids": [[*each, name] for each, name in lineage.topic_ids.items()],
-            "manifest": manifest.to_json(),
+            "input_shape": list(input_shape),
+            "classes": list(lineage.first_classes),
+            "has_open_labels": has_open_labels,
             "settings": shared_settings(config),
         },
     )

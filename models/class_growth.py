@@ -12,6 +12,7 @@ from teacherd.models.draws import Draws
 from teacherd.models.head_growth import grow_head
 from teacherd.models.old_classes import NewClassesConfig, OldClasses
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.ranks import ALONE, Ranks
 from teacherd.models.task import Task
 from teacherd.models.task_pool import TaskPool
 
@@ -26,6 +27,7 @@ class ClassGrowth:
         factory: Called in place of what the architecture's name says.
         preprocessing: Of raw inputs.
         device: Where to compute.
+        ranks: Those that learn together.
         on_batch: Called after each forward pass.
     """
 
@@ -38,6 +40,7 @@ class ClassGrowth:
         factory: NetworkFactory | None,
         preprocessing: Preprocessing,
         device: torch.device,
+        ranks: Ranks = ALONE,
         on_batch: Callable[[], None],
     ) -> None:
         self._config = config
@@ -46,6 +49,7 @@ class ClassGrowth:
         self._factory = factory
         self._preprocessing = preprocessing
         self._device = device
+        self._ranks = ranks
         self._on_batch = on_batch
 
     def build_student(
@@ -115,13 +119,16 @@ class ClassGrowth:
             return None
         similarity = 0.0
         if num_new and self._config.weighting == "adaptive":
-            similarity = class_similarity(
-                teacher,
-                task,
-                num_old=num_old,
-                preprocessing=self._preprocessing,
-                device=self._device,
-                on_batch=self._on_batch,
+            # Rank 0's, as the strength of the dust is.
+            similarity = self._ranks.from_first(
+                class_similarity(
+                    teacher,
+                    task,
+                    num_old=num_old,
+                    preprocessing=self._preprocessing,
+                    device=self._device,
+                    on_batch=self._on_batch,
+                )
             )
         return OldClasses(
             self._config,

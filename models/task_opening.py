@@ -60,6 +60,7 @@ class TaskOpening:
             factory=factory,
             preprocessing=preprocessing,
             device=placement.device,
+            ranks=ranks,
             on_batch=on_batch,
         )
 

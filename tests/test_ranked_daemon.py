@@ -5,19 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 from base_models import digits
 from daemon_process import DaemonProcess
 from kafka import KafkaConsumer, TopicPartition
 from kafka_daemon import assert_each_once, feature_values, kafka_settings, num_instances
 from kafka_service import KafkaService
-from ranked_daemon import RankedDaemon
+from ranked_daemon import RankedDaemon, largest_difference, stream_settings
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import ask_daemon
-from teacherd.models.artifact import version_folder
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
@@ -40,19 +38,6 @@ def make_ranks() -> Iterator[MakeRanks]:
         daemon.close()
 
 
-def stream_settings(directory: Path, base: Path) -> dict[str, Any]:
-    """Return the settings of a daemon that learns digits from a stream log below a directory."""
-    return {
-        "model": {"base": str(base)},
-        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
-        "stream_log": {"path": str(directory / "stream.db")},
-        "tasks": {"instances": 40, "min_instances": 1, "max_age_seconds": 3600},
-        "learning": {"epochs": 4, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
-        "endpoints": {"port": 0},
-        "logging": {"format": "json"},
-    }
-
-
 def append_digits(directory: Path, start: int, end: int) -> None:
     """Append digits start to end."""
     data = digits()
@@ -64,18 +49,6 @@ def append_digits(directory: Path, start: int, end: int) -> None:
         for place in range(start, end)
     )
     log.close()
-
-
-def largest_difference(one: Path, other: Path, version: int) -> float:
-    """Return the largest difference of a version's weights, relative to the largest weight."""
-    mine, theirs = (
-        safetensors.torch.load_file(
-            version_folder(state / "public", version) / "teacher.safetensors"
-        )
-        for state in (one, other)
-    )
-    differences = [float((mine[name] - theirs[name]).abs().max()) for name in mine]
-    return max(differences) / max(float(each.abs().max()) for each in mine.values())
 
 
 def test_two_ranks_learn_a_stream_log_to_the_weights_of_one_process(

@@ -4,7 +4,9 @@ import functools
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from joined_learning import (
@@ -12,6 +14,7 @@ from joined_learning import (
     build_learner,
     diverge,
     draw,
+    grow,
     learn,
     learn_joined,
     overflow,
@@ -21,6 +24,9 @@ from torch import Tensor
 from teacherd.models.augmentation import AugmentationConfig
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.losses import DistillationConfig
+from teacherd.models.memory import MemoryConfig
+from teacherd.models.old_classes import NewClassesConfig
+from teacherd.models.optimizer import OptimizerConfig
 from teacherd.models.ranks import ALONE, EVERYTHING, Ranks, RanksRefusedError
 
 TOLERANCE = 2e-5
@@ -64,6 +70,39 @@ def test_several_ranks_reach_the_weights_of_one(name: str, tmp_path: Path) -> No
             assert all(
                 torch.equal(one.candidate[key], other.candidate[key]) for key in one.candidate
             )
+
+
+@pytest.mark.parametrize("groups", ["full", "random"])
+def test_several_ranks_grow_as_one_does(groups: Literal["full", "random"], tmp_path: Path) -> None:
+    """New classes among old ones, then alone, so that a rank's share may have none of either.
+
+    The rehearsal memory is the same to the bit, and so are all ranks' heads.
+    """
+    config = replace(
+        METHOD,
+        new_classes=NewClassesConfig(groups=groups),
+        memory=MemoryConfig(instances_per_class=2),
+        # AdamW makes whole steps of gradients that are nothing but rounding; with three tasks of
+        # this network there are some.
+        optimizer=OptimizerConfig(kind="sgd", learning_rate=0.01),
+    )
+    found = {}
+    for num_ranks in (1, 2, 3):
+        directory = tmp_path / str(num_ranks)
+        directory.mkdir()
+        task = functools.partial(grow, config=config)
+        found[num_ranks] = learn_joined(task, num_ranks=num_ranks, directory=directory)
+    (alone,) = found[1]
+
+    assert (3, 2, 1) == alone.increments
+    for joined in found[2] + found[3]:
+        assert alone.increments == joined.increments
+        assert largest_difference(alone.teacher, joined.teacher) <= TOLERANCE
+        for mine, theirs in zip(alone.memory, joined.memory, strict=True):
+            assert np.array_equal(mine, theirs)
+    for ranks in (found[2], found[3]):
+        for one, other in itertools.pairwise(ranks):
+            assert all(torch.equal(one.teacher[key], other.teacher[key]) for key in one.teacher)
 
 
 def test_a_rank_without_instances_weighs_nothing(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Tests of making one task of the parts that several buffers hold, here or sent by another rank."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
-from teacherd.consumers.record import Partition
+from teacherd.consumers.record import Partition, Record
+from teacherd.consumers.record_batch import RecordBatch
 from teacherd.consumers.task_merging import merge_tasks
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.task_message import pack_task, unpack_task
@@ -41,6 +43,39 @@ def part(numbers: dict[int, list[int]], *, rejected: tuple[int, ...] = ()) -> Bu
     )
 
 
+def with_names(task: BufferedTask, named: dict[tuple[int, int], str]) -> BufferedTask:
+    """Return it with labels that no decoder knows, by partition and offset."""
+    names = tuple(sorted(set(named.values())))
+    labels = task.labels.copy()
+    records = []
+    for row, (partition, offset) in enumerate(task.identities()):
+        if (partition.number, offset) in named:
+            labels[row] = -1 - names.index(named[partition.number, offset])
+            records.append(record(partition, offset))
+    return replace(task, labels=labels, names=names, named_records=tuple(records))
+
+
+def record(partition: Partition, offset: int) -> RecordBatch:
+    """Return a record as it came: one of two has a key."""
+    key = b"key %d" % offset if offset % 2 else None
+    return RecordBatch(partition, [offset], [key], [b"headers"], [b"%d" % offset], [1000 + offset])
+
+
+def names_of(task: BufferedTask) -> dict[tuple[int, int], str]:
+    """Return the labels that no decoder knows, by partition and offset."""
+    return {
+        (partition.number, offset): task.names[-1 - label]
+        for (partition, offset), label in zip(task.identities(), task.labels.tolist(), strict=True)
+        if label < 0
+    }
+
+
+def records_of(task: BufferedTask) -> list[Record]:
+    """Return the records of such labels, in the order of identities."""
+    records = [each for batch in task.named_records for each in batch]
+    return sorted(records, key=lambda each: (each.partition, each.offset))
+
+
 def test_parts_become_one_task_in_the_order_of_identities() -> None:
     """As if one process had read all partitions."""
     whole = part({0: [1, 2], 1: [5], 2: [0, 3, 4], 3: [7]})
@@ -53,6 +88,20 @@ def test_parts_become_one_task_in_the_order_of_identities() -> None:
     for name in ("inputs", "labels", "partitions", "offsets", "event_times_ms"):
         assert np.array_equal(getattr(whole, name), getattr(merged, name))
         assert getattr(whole, name).dtype == getattr(merged, name).dtype
+
+
+def test_parts_that_know_other_new_labels_agree_on_their_places() -> None:
+    """The names of all are sorted, as they are in a task that is made of its records again."""
+    fox = with_names(part({1: [4, 5], 3: [7]}), {(1, 4): "fox", (3, 7): "yak"})
+    ant = with_names(part({0: [1, 2], 2: [0]}), {(0, 1): "yak", (2, 0): "ant"})
+    none = part({4: [6]})
+    merged = merge_tasks([fox, ant, none], cause="age")
+
+    assert ("ant", "fox", "yak") == merged.names
+    assert {**names_of(fox), **names_of(ant)} == names_of(merged)
+    assert [(0, 1), (1, 4), (2, 0), (3, 7)] == [
+        (each.partition.number, each.offset) for each in records_of(merged)
+    ]
 
 
 @pytest.mark.parametrize("numbers", [{}, {2: []}])
@@ -74,6 +123,17 @@ def test_a_task_survives_the_way_to_another_rank(numbers: dict[int, list[int]]) 
     assert (sent.cause, sent.ranges, sent.ids) == (found.cause, found.ranges, found.ids)
     for name in ("inputs", "labels", "partitions", "offsets", "event_times_ms"):
         assert np.array_equal(getattr(sent, name), getattr(found, name))
+
+
+def test_records_with_new_labels_survive_the_way_to_another_rank() -> None:
+    """Whoever plans the task has to keep them, byte for byte, until their label is a class."""
+    sent = with_names(
+        part({0: [1, 2], 4: [3, 4, 5]}), {(0, 2): "fox", (4, 3): "ant", (4, 5): "fox"}
+    )
+    found = unpack_task(RankMessage.from_bytes(pack_task(sent).to_bytes()))
+
+    assert names_of(sent) == names_of(found)
+    assert records_of(sent) == records_of(found)
 
 
 def test_messages_are_read_without_pickle() -> None:

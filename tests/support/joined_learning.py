@@ -4,18 +4,27 @@ import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from tiny_networks import IMAGE_PREPROCESSING, build_tiny_cnn, image_task
+from tiny_networks import (
+    IMAGE_PREPROCESSING,
+    IMAGE_SHAPE,
+    NUM_CLASSES,
+    build_tiny_cnn,
+    image_task,
+)
 from torch import Tensor, distributed
 
+from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.ranks import ALONE, DivergedError, Ranks, RanksRefusedError
-from teacherd.models.task import Schedule
+from teacherd.models.task import Schedule, Task
 from teacherd.models.task_report import TaskReport
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -26,6 +35,7 @@ _SECONDS = 60.0
 Result = TypeVar("Result")
 
 SIX_EPOCHS = Schedule(seed=3, epochs=6, learning_rate=0.01)
+SMALL_CNN = BackboneConfig(name="small_cnn", input_shape=IMAGE_SHAPE, arguments={"width": 4})
 METHOD = LearnerConfig(
     batch_size=4,
     consolidation=ConsolidationConfig(retain=0.5, freezing_epochs=1, interval_epochs=2),
@@ -85,6 +95,51 @@ def learn(ranks: Ranks, config: LearnerConfig, num_instances: int) -> Learned:
     report = learner.learn(image_task(num_instances), SIX_EPOCHS)
     candidate = {name: each.clone() for name, each in learner.candidate.state_dict().items()}
     return Learned(candidate, learner.sigma, report, torch.distributed.is_initialized())
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What a rank came to that has learned new classes."""
+
+    teacher: dict[str, Tensor]
+    increments: tuple[int, ...]
+    memory: tuple[npt.NDArray[Any], npt.NDArray[np.int64]]
+    """Inputs and labels."""
+
+
+def grow(ranks: Ranks, config: LearnerConfig) -> Grown:
+    """Learn three tasks: known classes, new ones among them, new ones alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher = build_backbone(SMALL_CNN, num_classes=NUM_CLASSES)
+    learner = Learner(
+        config,
+        teacher=teacher,
+        preprocessing=IMAGE_PREPROCESSING,
+        sigma=None,
+        device=torch.device("cpu"),
+        ranks=ranks,
+        architecture=SMALL_CNN,
+    )
+    for number, (classes, num_new) in enumerate([((0, 1, 2), 0), ((0, 3, 1, 4), 2), ((5,), 1)]):
+        learner.begin(clouds(number + 1, classes, num_new), SIX_EPOCHS)
+        while learner.step():
+            pass
+        learner.finish()
+        learner.accept()
+    kept = learner.memory.instances()
+    assert kept is not None, "the configuration keeps some"
+    state = {name: each.clone() for name, each in learner.teacher.state_dict().items()}
+    return Grown(state, learner.increments, kept)
+
+
+def clouds(number: int, classes: tuple[int, ...], num_new: int) -> Task:
+    """Return a task of eleven noisy images that are brighter the higher their class."""
+    rng = np.random.default_rng(number)
+    labels = np.resize(np.array(classes, dtype=np.int64), 11)
+    noise = rng.integers(0, 60, (len(labels), *IMAGE_SHAPE))
+    inputs = (noise + 35 * labels[:, None, None, None]).astype(np.uint8)
+    return Task(number=number, inputs=inputs, labels=labels, num_new_classes=num_new)
 
 
 def build_learner(config: LearnerConfig, ranks: Ranks, *, dropout: float = 0.0) -> Learner:

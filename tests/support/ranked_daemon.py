@@ -6,10 +6,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from daemon_process import DaemonProcess
 
 from teacherd.daemon.entries import Entry, Outcome, Plan
 from teacherd.daemon.lineage_log import read_lineage_log
+from teacherd.models.artifact import version_folder
 
 
 class RankedDaemon(DaemonProcess):
@@ -65,3 +67,28 @@ class RankedDaemon(DaemonProcess):
     def wait_for_outcomes(self, number: int, seconds: float = 90.0) -> None:
         """Wait until so many tasks are closed."""
         self.wait_until(lambda: len(self.outcomes()) >= number, seconds)
+
+
+def stream_settings(directory: Path, base: Path) -> dict[str, Any]:
+    """Return the settings of a daemon that learns digits from a stream log below a directory."""
+    return {
+        "model": {"base": str(base)},
+        "process": {"state_directory": str(directory / "state"), "num_threads": 1},
+        "stream_log": {"path": str(directory / "stream.db")},
+        "tasks": {"instances": 40, "min_instances": 1, "max_age_seconds": 3600},
+        "learning": {"epochs": 4, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
+        "endpoints": {"port": 0},
+        "logging": {"format": "json"},
+    }
+
+
+def largest_difference(one: Path, other: Path, version: int) -> float:
+    """Return the largest difference of a version's weights, relative to the largest weight."""
+    mine, theirs = (
+        safetensors.torch.load_file(
+            version_folder(state / "public", version) / "teacher.safetensors"
+        )
+        for state in (one, other)
+    )
+    differences = [float((mine[name] - theirs[name]).abs().max()) for name in mine]
+    return max(differences) / max(float(each.abs().max()) for each in mine.values())
