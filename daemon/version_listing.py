@@ -9,7 +9,7 @@ from typing import Any
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.config import Config
-from teacherd.daemon.entries import Outcome, Plan
+from teacherd.daemon.entries import Outcome, Plan, Rollback
 from teacherd.daemon.errors import StateError, TeacherdError, UsageError
 from teacherd.daemon.lineage import Lineage, VersionRecord
 from teacherd.daemon.lineage_log import LoggedEntry
@@ -28,10 +28,15 @@ def list_versions(config: Config) -> list[dict[str, Any]]:
     """
     entries, lineage, root = _read(config)
     starts = _replay_starts(config, entries, root)
-    decided = {outcome.version: (logged, plan) for logged, plan, outcome in _accepted(entries)}
+    made: dict[int | None, tuple[LoggedEntry, Plan | None]] = {
+        logged.entry.version: (logged, None)
+        for logged in entries
+        if isinstance(logged.entry, Rollback)
+    }
+    made |= {outcome.version: (logged, plan) for logged, plan, outcome in _accepted(entries)}
     rows = []
     for version, record in lineage.versions.items():
-        logged, plan = decided.get(version, (entries[0], None))
+        logged, plan = made.get(version, (entries[0], None))
         rows.append(
             {
                 "version": version,
@@ -152,12 +157,13 @@ def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
 
 
 def _accepted(entries: list[LoggedEntry]) -> Iterator[tuple[LoggedEntry, Plan, Outcome]]:
-    plan = None
+    """Yield outcomes that made a version, each with its plan as it was last tried."""
+    lineage = Lineage()
     for logged in entries:
-        if isinstance(logged.entry, Plan):
-            plan = logged.entry
-        elif isinstance(logged.entry, Outcome) and logged.entry.result == "accepted" and plan:
-            yield logged, plan, logged.entry
+        entry, plan = logged.entry, lineage.unfinished
+        lineage.apply(entry)
+        if isinstance(entry, Outcome) and entry.result == "accepted" and plan is not None:
+            yield logged, plan, entry
 
 
 def _gate(logged: LoggedEntry) -> str | None:

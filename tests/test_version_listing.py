@@ -9,9 +9,10 @@ from base_models import untrained_base
 from lineages import NOW, accept_task, next_plan, open_state
 
 from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
-from teacherd.daemon.entries import Outcome
+from teacherd.daemon.entries import Outcome, Retry
 from teacherd.daemon.errors import StateError, UsageError
 from teacherd.daemon.opening import open_lineage
+from teacherd.daemon.publisher import Publisher
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.daemon.version_listing import list_versions, show_version, verify_versions
 from teacherd.models.artifact import version_folder
@@ -69,6 +70,38 @@ def test_a_task_that_was_held_is_no_version(config: Config, state: StateDirector
 
     assert 4 == list_versions(config)[3]["task"]
     assert 30 == show_version(config, 3)["plan"]["ranges"][0]["start"]
+
+
+def test_a_task_that_was_tried_again_is_shown_with_its_own_plan(
+    config: Config, state: StateDirectory
+) -> None:
+    """As it was learned in the end, though others were planned since."""
+    state.journal.record(next_plan(state))
+    state.journal.record(Outcome(task=3, result="held", reasons=("not finite",)))
+    accept_task(state)
+    state.journal.record(
+        Retry(task=3, attempt=2, head=3, learning_rate=0.01, cause="request", reason="held")
+    )
+    accept_task(state)
+    shown = show_version(config, 4)
+
+    assert (3, 20, 0.01) == (
+        shown["plan"]["task"],
+        shown["plan"]["ranges"][0]["start"],
+        shown["plan"]["learning_rate"],
+    )
+
+
+def test_a_version_that_a_rollback_made_is_of_that_moment(
+    config: Config, state: StateDirectory
+) -> None:
+    """It was learned by no task."""
+    later = "2031-02-03T04:05:06.000+00:00"
+    publisher = Publisher(state.journal, state.versions, mode="automatic", now=lambda: later)
+    state.journal._log._now = lambda: later
+    publisher.roll_back(0, cause="request", reason="asked for")
+
+    assert (later, None) == tuple(list_versions(config)[3][each] for each in ("written_at", "task"))
 
 
 def test_a_version_is_shown_with_plan_outcome_and_manifest(

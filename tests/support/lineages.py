@@ -70,9 +70,11 @@ def write_next_version(state: StateDirectory) -> Manifest:
 
 
 def accept_task(state: StateDirectory, *, should_publish: bool = True) -> Manifest:
-    """Plan a task and accept a version for it, as the learning thread does; serve it if told so."""
-    plan = next_plan(state)
-    state.journal.record(plan)
+    """Plan a task, unless one is tried again, and accept a version for it; serve it if told so."""
+    if state.journal.lineage.unfinished is None:
+        state.journal.record(next_plan(state))
+    plan = state.journal.lineage.unfinished
+    assert plan is not None, "it was planned, or is tried again"
     manifest = write_next_version(state)
     state.journal.record(
         Outcome(
