@@ -121,6 +121,7 @@ class Serving:
             UnavailableError: None came in time that could be served.
         """
         deadline = time.monotonic() + self._config.start_seconds
+        is_told = False
         while True:
             try:
                 self._teacher.start(timeout_seconds=0)
@@ -130,6 +131,10 @@ class Serving:
                         f"no version to serve within {self._config.start_seconds:g} seconds "
                         f"(serving.start_seconds): {error.__cause__ or error}"
                     ) from error
+                if not is_told:
+                    # A process that says only that it listens looks as if it hung.
+                    self._log.info("waiting_for_version", reason=str(error.__cause__))
+                    is_told = True
             else:
                 return True
             if self._stop.wait(min(self._config.poll_seconds, 1.0)):

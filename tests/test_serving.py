@@ -326,9 +326,10 @@ def test_it_is_live_and_not_ready_until_a_version_comes(tmp_path: Path) -> None:
 
 
 def test_without_a_version_it_ends_with_69(tmp_path: Path) -> None:
-    """And says why."""
+    """And says why; while it waits, what for."""
     with ServingProcess(tmp_path, tmp_path / "root", start_seconds=0.1) as server:
         assert 69 == server.process.wait(90)
+    assert 1 == server.log.count('"event": "waiting_for_version"')
     assert "no version to serve within 0.1 seconds" in server.log
     assert "is not there" in server.log
 
