@@ -1,6 +1,7 @@
 """What becomes of labels that are none of the head's classes."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 
@@ -11,6 +12,10 @@ class ClassesConfig:
     unknown: Literal["reject", "grow"] = "reject"
     """reject: a record with such a label is none, and a dead letter; grow: it waits, deferred,
     until its label has been seen often enough to be learned as a new class."""
+    allow: tuple[str, ...] = ("*",)
+    """Patterns (*, ?, [abc]) of the labels that may become classes; one with ! before it takes
+    labels out again, and the last that fits decides. Others are rejected, however often they
+    come: name them where you know what may come."""
     min_instances: int = 100
     """Records of a label, deferred ones counted, from which on it is a class; fewer are hardly
     enough to learn it, and labels that are typing errors never come so often."""
@@ -36,3 +41,16 @@ class ClassesConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}: must be above 0; take {usual}")
+        if all(pattern.startswith("!") for pattern in self.allow):
+            raise ValueError(
+                f'allow: {list(self.allow)}: lets no label become a class; begin with "*" for any, '
+                "or take unknown: reject"
+            )
+
+    def allows(self, name: str) -> bool:
+        """Tell whether a label may become a class, if it comes often enough."""
+        is_allowed = False
+        for pattern in self.allow:
+            if fnmatchcase(name, pattern.removeprefix("!")):
+                is_allowed = not pattern.startswith("!")
+        return is_allowed

@@ -27,12 +27,13 @@ from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.taking_in import build_part
 
 STAGE = "planning"
-Reason = Literal["deferred_overflow", "deferred_too_long", "unknown_label"]
+Reason = Literal["deferred_overflow", "deferred_too_long", "label_not_allowed", "unknown_label"]
 DROP_REASONS: tuple[Reason, ...] = get_args(Reason)
 _SHOWN_CHARACTERS = 80
 _MESSAGES: Mapping[Reason, str] = {
     "deferred_overflow": "deferred records took more than classes.max_deferred_bytes",
     "deferred_too_long": "it did not become a class within classes.max_deferred_tasks tasks",
+    "label_not_allowed": "it is none of the classes, and classes.allow has no pattern for it",
     "unknown_label": "it is none of the classes, and classes.unknown is reject",
 }
 
@@ -204,7 +205,11 @@ class _Sorting:
         if config.unknown == "reject":
             return ()
         counts = Counter(each.name for each in (*waiting.before.values(), *waiting.own.values()))
-        frequent = [name for name, count in counts.items() if count >= config.min_instances]
+        frequent = [
+            name
+            for name, count in counts.items()
+            if count >= config.min_instances and config.allows(name)
+        ]
         learnable = [name for name in frequent if self._is_learnable(waiting, name)]
         learnable.sort(key=lambda name: (-counts[name], name))
         room = max(config.max_total - num_classes, 0)
@@ -255,11 +260,14 @@ class _Sorting:
         return taken, tuple(parts), held_out
 
     def _drop_what_must_go(self, waiting: _Waiting) -> None:
-        """Drop what has waited for too long, then the oldest until the rest has room."""
+        """Drop what may be no class or waits too long, then the oldest until the rest has room."""
         config = self._config
         if config.unknown == "reject":
             self._drop(waiting, [*waiting.before, *waiting.own], "unknown_label")
             return
+        every = {**waiting.before, **waiting.own}
+        never = [each for each, record in every.items() if not config.allows(record.name)]
+        self._drop(waiting, never, "label_not_allowed")
         oldest = self._number - config.max_deferred_tasks
         late = [each for each in waiting.before if each.task < oldest]
         self._drop(waiting, late, "deferred_too_long")

@@ -33,6 +33,7 @@ def validate_files(config: Config) -> None:
     checks = (
         _check_token,
         _check_classes,
+        _check_room,
         _check_evaluation_sets,
         _check_base_holdout,
         _check_decoder,
@@ -66,6 +67,17 @@ def _check_token(config: Config, _: Manifest) -> None:
 
 def _check_classes(config: Config, manifest: Manifest) -> None:
     require_classes(config.model, manifest)
+
+
+def _check_room(config: Config, manifest: Manifest) -> None:
+    """Hold the most classes that there may be against those that there are from the beginning."""
+    num_classes, most = len(manifest.classes), config.classes.max_total
+    if config.classes.unknown == "grow" and most <= num_classes:
+        rule = (
+            f"{most}: the base model has {num_classes} classes already, and none could come; take "
+            "more, or classes.unknown: reject"
+        )
+        raise ConfigurationError([Problem("classes.max_total", rule)])
 
 
 def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:

@@ -70,6 +70,7 @@ KEYS = [
     "tasks.max_records",
     "tasks.buffer_bytes",
     "classes.unknown",
+    "classes.allow",
     "classes.min_instances",
     "classes.max_new_per_task",
     "classes.max_total",

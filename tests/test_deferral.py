@@ -220,6 +220,38 @@ def test_rejecting_again_drops_what_waits(start: Start) -> None:
     assert ([], []) == (accounts(bench, 20).lost, accounts(bench, 20).twice)
 
 
+def test_labels_that_may_be_no_class_are_dropped_however_often_they_come(start: Start) -> None:
+    """Those of the task at once, those that wait from before the settings said so, too."""
+    bench, first = start(task_of("n/a", "elk"))
+    learn(first)
+    first.close()
+    bench.settings["classes"] = {**GROW, "allow": ["*", "!n/a"]}
+    bench.append(records(task_of(*["n/a"] * 5, *["elk"] * 3)))
+    second = bench.assemble()
+    learn(second)
+    second.close()
+
+    assert [(1, (1,)), (2, (11, 12, 13, 14, 15))] == dropped(bench.plans()[1])
+    assert ("elk",) == bench.plans()[1].new_classes
+    assert {"label_not_allowed"} == set(letters(bench).values())
+    assert ([], []) == (accounts(bench, 20).lost, accounts(bench, 20).twice)
+
+
+def test_a_class_that_there_is_stays_one_though_it_may_not_come(start: Start) -> None:
+    """Who narrows what may come does not want to lose what has."""
+    bench, first = start(task_of(*["fox"] * 4))
+    learn(first)
+    first.close()
+    bench.settings["classes"] = {**GROW, "allow": ["elk"]}
+    bench.append(records(task_of("fox")))
+    second = bench.assemble()
+    learn(second)
+    second.close()
+
+    assert [[], []] == [dropped(plan) for plan in bench.plans()]
+    assert {"trained": 20} == dict(accounts(bench, 20).fates)
+
+
 def test_labels_that_can_name_nothing_are_rejected(start: Start) -> None:
     """Names stand in manifests, metrics and answers."""
     bench, assembly = start([*task_of("x" * 129, "a\nb", " "), *["cat", "dog", "owl"]])

@@ -10,6 +10,7 @@ from base_models import CLASSES, NUM_FEATURES, untrained_base
 from lineages import NOW, open_state
 
 from teacherd.consumers.decoding import DecodingConfig
+from teacherd.daemon.classes_config import ClassesConfig
 from teacherd.daemon.config import Config, ModelConfig, ProcessConfig
 from teacherd.daemon.errors import ConfigurationError
 from teacherd.daemon.evaluation_sets import EvaluationConfig
@@ -71,6 +72,15 @@ def test_every_problem_is_told_at_once(config: Config, tmp_path: Path) -> None:
     ] == problems(wrong)
     unsigned = PublicationConfig(signing_key_file="/nowhere")
     assert "publication.signing_key_file" in problems(replace(config, publication=unsigned))
+
+
+def test_a_head_that_may_not_grow_is_told_where_classes_may_come(config: Config) -> None:
+    """Else labels would wait and be dropped, and nobody would know why."""
+    full = ClassesConfig(unknown="grow", max_total=len(CLASSES))
+    validate_files(replace(config, classes=replace(full, max_total=len(CLASSES) + 1)))
+    validate_files(replace(config, classes=replace(full, unknown="reject")))
+
+    assert ["classes.max_total"] == problems(replace(config, classes=full))
 
 
 def test_without_a_base_model_there_is_nothing_to_hold_the_rest_against(
