@@ -6,6 +6,7 @@ from typing import Any
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
+from teacherd.consumers.kafka_batches import ours, theirs
 from teacherd.consumers.kafka_errors import source_errors, word
 from teacherd.consumers.record import Partition
 from teacherd.consumers.source import CommitError, SourceRefusedError
@@ -71,17 +72,10 @@ class KafkaGroup:
         self._may_take_over = False
 
     def _committed(self, partitions: Iterable[Partition]) -> dict[Partition, Any]:
-        committed = {
-            partition: self._consumer.committed(
-                TopicPartition(*partition), metadata=True, timeout_ms=_TIMEOUT_MS
-            )
-            for partition in partitions
-        }
-        return {
-            partition: found
-            for partition, found in committed.items()
-            if found is not None and found.offset >= 0
-        }
+        # At once: the public way asks for one partition, and a topic may have thousands of them.
+        fetch = self._consumer._coordinator.fetch_committed_offsets  # noqa: SLF001 (see above)
+        found = fetch(theirs(partitions), timeout_ms=_TIMEOUT_MS)
+        return {ours(each): committed for each, committed in found.items() if committed.offset >= 0}
 
     def _require_ours(self, committed: Mapping[Partition, Any]) -> None:
         for (topic, number), found in committed.items():

@@ -1,5 +1,7 @@
 """Where reading of a real topic begins, and what its group is told."""
 
+from collections.abc import Sequence
+
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka_reading import LINEAGE, KafkaSources, start, take, values
@@ -32,6 +34,27 @@ def test_the_places_are_committed_with_the_lineage(
     source.release({Partition(topic, 0): 4, Partition("another", 0): 9}, needed_from={})
 
     assert (4, f"lineage:{LINEAGE}") == committed(kafka, topic)[:2]
+
+
+def test_a_release_asks_the_group_once_for_all_partitions(
+    kafka: KafkaService, open_source: KafkaSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question for each would hold up reading after every task, for as long as they are many."""
+    topic = kafka.create_topic(partitions=20)
+    source = open_source(topic)
+    places = start(source)
+    coordinator = source._group._consumer._coordinator
+    fetch, asked = coordinator.fetch_committed_offsets, []
+
+    def count(partitions: Sequence[TopicPartition], **options: int) -> object:
+        asked.append(len(partitions))
+        return fetch(partitions, **options)
+
+    monkeypatch.setattr(coordinator, "fetch_committed_offsets", count)
+    source.release(places, needed_from={})
+
+    assert [20] == asked
+    assert (0, f"lineage:{LINEAGE}") == committed(kafka, topic, 19)[:2]
 
 
 @pytest.mark.parametrize(("start_at", "place"), [("earliest", 0), ("latest", 5)])
