@@ -4,34 +4,27 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-from iil_data import Corpus, Split
+from course_data import Corpus, Course, Split
 
 from teacherd.daemon.dataset import Dataset
-from teacherd.daemon.demo_stream import stratified_order
-
-_VALIDATION_PARTS = 6
-_VALIDATION_SEED = 20_240_603  # the same instances for every order: nothing ever learns from them
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassCourse:
-    """One order of the classes; labels are their places in it."""
+@dataclass(frozen=True, kw_only=True)
+class ClassCourse(Course):
+    """One order of the classes; labels are their places in it, each part has its own."""
 
     increments: tuple[int, ...]
-    """Classes of each increment; the first is the base's."""
-    parts: tuple[Dataset, ...]
-    """What is learned from: the base and the tasks, one for each increment, each its classes'."""
-    test: Dataset
-    """Of all classes, learned by nobody."""
+    """Classes of each part."""
 
     @property
-    def seen(self) -> Dataset:
-        """All that has been learned from in the end."""
-        return replace(
-            self.parts[0],
-            inputs=np.concatenate([part.inputs for part in self.parts]),
-            labels=np.concatenate([part.labels for part in self.parts]),
-        )
+    def num_base_classes(self) -> int:
+        """Classes of the first part."""
+        return self.increments[0]
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of all parts."""
+        return sum(self.increments)
 
     def classes(self, increment: int) -> range:
         """Return the labels of an increment."""
@@ -63,14 +56,11 @@ def deal_classes(
     Raises:
         ValueError: There are too few classes.
     """
-    train, test = corpus.train, corpus.test
+    taken = corpus.take(split)
+    train, test = taken.train, taken.test
     num_classes = len(train.classes)
     if sum(increments) > num_classes:
         raise ValueError(f"increments: {increments}: more than the {num_classes} classes there are")
-    if split == "validation":
-        places = stratified_order(train.labels, np.random.default_rng(_VALIDATION_SEED))
-        num_held_out = len(train) // _VALIDATION_PARTS
-        test, train = train.take(places[:num_held_out]), train.take(places[num_held_out:])
     rng = np.random.default_rng(order)
     permuted = rng.permutation(num_classes)
     place_of = np.empty(num_classes, dtype=np.int64)

@@ -19,6 +19,7 @@ from cil_methods import ClassSetup
 from iil_avalanche import FrozenBatchNorm, Pairs, Recipe
 from torch import Tensor, nn
 
+from teacherd.daemon.dataset import Dataset
 from teacherd.models.augmentation import augment
 from teacherd.models.optimizer import build_optimizer
 from teacherd.models.preprocessing import Preprocessing
@@ -30,7 +31,7 @@ class IcarlTrainer:
     def __init__(self, setup: ClassSetup) -> None:
         self._setup = setup
         self._epochs = setup.scale.learning.epochs
-        num_base, num_all = setup.course.increments[0], sum(setup.course.increments)
+        num_base, num_all = setup.course.increments[0], setup.course.num_classes
         features = copy.deepcopy(setup.base).requires_grad_(requires_grad=True)
         head: nn.Linear = features.head
         features.head = nn.Identity()
@@ -61,8 +62,9 @@ class IcarlTrainer:
         """The model, which answers by the nearest mean; classes to come are never an answer."""
         return Known(self._strategy.model, self._setup.preprocessing, self._num_seen).eval()
 
-    def learn(self, number: int) -> Mapping[str, float]:
-        """Learn an increment's experience."""
+    def learn(self, number: int, dataset: Dataset) -> Mapping[str, float]:
+        """Learn an increment's experience; the data set is the course's own."""
+        assert len(dataset) == len(self._experiences[number].dataset), "it is the course's"
         self._go(number, epochs=self._epochs)
         self._num_seen += self._setup.course.increments[number]
         return {}
@@ -71,11 +73,11 @@ class IcarlTrainer:
         """Nothing: a strategy cannot be kept between two increments."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor], done: tuple[Dataset, ...]) -> None:
         """Learn again what was done: the draws are the same."""
         assert not state, "nothing was kept"
-        for number in range(1, num_done + 1):
-            self.learn(number)
+        for number, dataset in enumerate(done, start=1):
+            self.learn(number, dataset)
 
     def _go(self, number: int, *, epochs: int) -> None:
         self._strategy.train_epochs = epochs
@@ -87,7 +89,7 @@ class IcarlTrainer:
 
     def _build_strategy(self, extractor: nn.Module, classifier: nn.Module) -> Any:  # noqa: ANN401 - avalanche's
         setup, learning = self._setup, self._setup.scale.learning
-        memory, num_all = setup.scale.memory, sum(setup.course.increments)
+        memory, num_all = setup.scale.memory, setup.course.num_classes
         image_bytes = setup.course.test.inputs[0].nbytes
         per_class = memory.capacity(num_classes=num_all, instance_bytes=image_bytes)
         parameters = [*extractor.parameters(), *classifier.parameters()]

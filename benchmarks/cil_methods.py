@@ -7,18 +7,16 @@ from but the newest increment is at hand, unless a method says that it has a mem
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from cil_data import ClassCourse
-from cil_scale import ClassScale
+from course_trainers import CourseSetup, JointTrainer, Trainer
 from torch import Tensor, nn
 
 from teacherd.daemon.dataset import Dataset
-from teacherd.daemon.pretraining import pretrain
 from teacherd.models.backbone import BackboneConfig
 from teacherd.models.draws import Draws
-from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.memory import Memory
@@ -28,48 +26,14 @@ from teacherd.models.module_tensors import (
     snapshot,
     with_prefix,
 )
-from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassSetup:
+class ClassSetup(CourseSetup):
     """What every method starts from."""
 
-    scale: ClassScale
     course: ClassCourse
-    base: nn.Module
-    """The network that has learned the first increment; whoever changes it takes a copy."""
-    preprocessing: Preprocessing
-    order: int
-    device: torch.device
-
-    def measure(self, network: nn.Module, dataset: Dataset) -> Evaluation:
-        """Measure a network on a data set."""
-        return evaluate(
-            network,
-            dataset.inputs,
-            dataset.labels,
-            preprocessing=self.preprocessing,
-            device=self.device,
-        )
-
-
-class ClassTrainer(Protocol):
-    """Learns a course increment by increment."""
-
-    @property
-    def network(self) -> nn.Module:
-        """What is measured and would be served."""
-
-    def learn(self, number: int) -> Mapping[str, float]:
-        """Learn an increment, the base's being 0; return what is worth noting."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what must survive between two increments."""
-
-    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
-        """Go on after so many increments behind the base."""
 
 
 class LearnerTrainer:
@@ -95,15 +59,14 @@ class LearnerTrainer:
         """The teacher."""
         return self._learner.teacher
 
-    def learn(self, number: int) -> Mapping[str, float]:
+    def learn(self, number: int, dataset: Dataset) -> Mapping[str, float]:
         """Learn it whole."""
-        part = self._setup.course.parts[number]
         if self._is_one_group:
             self._learner.increments = ()
         task = Task(
             number=number,
-            inputs=part.inputs,
-            labels=part.labels,
+            inputs=dataset.inputs,
+            labels=dataset.labels,
             num_new_classes=self._setup.course.increments[number],
         )
         report = self._learner.learn(task, self._config.schedule(self._setup.order))
@@ -117,9 +80,9 @@ class LearnerTrainer:
             state["sigma"] = torch.tensor(self._learner.sigma, dtype=torch.float64)
         return {**state, **self._learner.memory.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor], done: tuple[Dataset, ...]) -> None:
         """Put the learner where it was."""
-        setup, memory = self._setup, Memory()
+        setup, memory, num_done = self._setup, Memory(), len(done)
         num_classes = sum(setup.course.increments[: num_done + 1])
         network = setup.scale.build_fresh(setup.course.test.input_shape, num_classes, 0)
         load_module_tensors(network, with_prefix(state, "teacher"))
@@ -145,39 +108,6 @@ class LearnerTrainer:
         )
 
 
-class JointTrainer:
-    """Trains from scratch on everything seen so far: the practical limit."""
-
-    def __init__(self, setup: ClassSetup) -> None:
-        self._setup = setup
-        self.network = setup.base
-
-    def learn(self, number: int) -> Mapping[str, float]:
-        """Wait for the last increment, then train as the base was trained."""
-        setup, seen = self._setup, self._setup.course.seen
-        if number + 1 < len(setup.course.parts):
-            return {}
-        fresh = setup.scale.build_fresh(seen.input_shape, sum(setup.course.increments), setup.order)
-        pretrain(
-            fresh.to(setup.device),
-            seen.inputs,
-            seen.labels,
-            config=setup.scale.pretraining,
-            preprocessing=setup.preprocessing,
-            seed=setup.order,
-            device=setup.device,
-        )
-        self.network = fresh
-        return {}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing: all that is learned is learned at the end."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor], num_done: int) -> None:
-        """Nothing to load."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassMethod:
     """One way to go through the increments."""
@@ -191,7 +121,7 @@ class ClassMethod:
     is_one_group: bool = False
     """Whether all old classes are one group, as in LwF."""
 
-    def build(self, setup: ClassSetup) -> ClassTrainer:
+    def build(self, setup: ClassSetup) -> Trainer:
         """Return it, before the first increment."""
         config = setup.scale.learning
         for name, value in self.settings.items():
@@ -205,7 +135,7 @@ class ClassMethod:
 class JointMethod(ClassMethod):
     """The limit."""
 
-    def build(self, setup: ClassSetup) -> ClassTrainer:
+    def build(self, setup: ClassSetup) -> Trainer:
         """Return it."""
         return JointTrainer(setup)
 
@@ -213,7 +143,7 @@ class JointMethod(ClassMethod):
 class IcarlMethod(ClassMethod):
     """A rival that needs avalanche-lib."""
 
-    def build(self, setup: ClassSetup) -> ClassTrainer:
+    def build(self, setup: ClassSetup) -> Trainer:
         """Return it."""
         from cil_icarl import IcarlTrainer  # noqa: PLC0415 - not installed with us
 

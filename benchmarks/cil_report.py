@@ -2,16 +2,16 @@
 
 import json
 import statistics
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cil_methods import ALL_METHODS
-from iil_runs import Runs
-from scipy import stats
+from course_report import MethodNames, cell_of, means_of, orders_of, runs_by_method
+from course_runs import Runs
 
 FIGURES = ("last", "average", "forgetting", "seconds")
+NAMES = MethodNames(ALL_METHODS)
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
@@ -24,23 +24,11 @@ def summarise(runs: Runs) -> dict[str, Any]:
         average     mean of A_0 ... A_n, the average incremental accuracy
         forgetting  mean over j < n of max_i R[i, j] - R[n, j]
     """
-    by_method: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for order, name, run in runs.all():
-        by_method[name][order] = run
-    summary: dict[str, Any] = {
-        "methods": {},
-        "orders": sorted({order for each in by_method.values() for order in each}),
-    }
-    for name in sorted(by_method, key=_place):
+    by_method = runs_by_method(runs)
+    summary: dict[str, Any] = {"methods": {}, "orders": orders_of(by_method)}
+    for name in NAMES.sort(by_method):
         samples = {order: figures_of(run) for order, run in by_method[name].items()}
-        summary["methods"][name] = {
-            "orders": sorted(samples),
-            **{
-                figure: _mean([each[figure] for each in samples.values()])
-                for figure in FIGURES
-                if all(figure in each for each in samples.values())
-            },
-        }
+        summary["methods"][name] = {"orders": sorted(samples), **means_of(samples, FIGURES)}
     return summary
 
 
@@ -71,27 +59,6 @@ def write_report(summary: Mapping[str, Any], folder: Path) -> None:
     stem.with_suffix(".md").write_text(_markdown(summary), encoding="utf-8")
 
 
-def _mean(values: Sequence[float]) -> dict[str, float | None]:
-    """Return the mean and half the width of its 95 % confidence interval (Student's t)."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return {"mean": round(mean, 4), "ci95": None}
-    spread = statistics.stdev(values) / len(values) ** 0.5
-    ci95 = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return {"mean": round(mean, 4), "ci95": round(ci95, 4)}
-
-
-def _place(name: str) -> tuple[int, str]:
-    method = name.partition("@")[0]
-    return (list(ALL_METHODS).index(method) if method in ALL_METHODS else len(ALL_METHODS), name)
-
-
-def _text(name: str) -> str:
-    method, _, settings = name.partition("@")
-    text = ALL_METHODS[method].text if method in ALL_METHODS else method
-    return f"{text}; {settings.replace('@', ', ')}" if settings else text
-
-
 def _markdown(summary: Mapping[str, Any]) -> str:
     lines = [
         f"# {summary['course']}, {summary['split']} split",
@@ -104,13 +71,6 @@ def _markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, figures in summary["methods"].items():
-        cells = [_cell(figures.get(figure)) for figure in FIGURES]
-        lines.append(f"| {_text(name)} | {' | '.join(cells)} | {len(figures['orders'])} |")
+        cells = [cell_of(figures.get(figure), digits=1) for figure in FIGURES]
+        lines.append(f"| {NAMES.word(name)} | {' | '.join(cells)} | {len(figures['orders'])} |")
     return "\n".join([*lines, ""])
-
-
-def _cell(figure: Mapping[str, float | None] | None) -> str:
-    if figure is None or figure["mean"] is None:
-        return ""
-    text = f"{figure['mean']:.1f}"
-    return text if figure["ci95"] is None else f"{text} +- {figure['ci95']:.1f}"

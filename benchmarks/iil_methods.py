@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from course_trainers import JointTrainer, Trainer
 from iil_ideas import (
     BatchNormTrainer,
     FeatureLearner,
@@ -16,10 +17,8 @@ from iil_rivals import EwcLearner, LwfLearner, ReplayLearner
 from iil_trainers import (
     EarlyStoppingTrainer,
     GuardedTrainer,
-    JointTrainer,
     LearnerTrainer,
     Setup,
-    Trainer,
 )
 
 from teacherd.daemon.gate import GateConfig

@@ -2,16 +2,24 @@
 
 import json
 import statistics
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from course_report import (
+    Figure,
+    MethodNames,
+    cell_of,
+    mean_of,
+    means_of,
+    orders_of,
+    runs_by_method,
+)
+from course_runs import Runs
 from iil_methods import ALL_METHODS
-from iil_runs import Runs
-from scipy import stats
 
 FIGURES = ("pp", "f", "g", "seconds")
+NAMES = MethodNames(ALL_METHODS)
 
 
 def summarise(runs: Runs) -> dict[str, Any]:
@@ -20,32 +28,23 @@ def summarise(runs: Runs) -> dict[str, Any]:
     `pp` and `f` in percentage points, `g` as a share of what joint retraining of the same order
     gained. A method without a joint run beside it has no `g`.
     """
-    by_method: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for order, name, run in runs.all():
-        by_method[name][order] = run
+    by_method = runs_by_method(runs)
     joint = by_method.get("joint", {})
-    summary: dict[str, Any] = {
-        "methods": {},
-        "orders": sorted({o for m in by_method.values() for o in m}),
-    }
-    for name in sorted(by_method, key=_place):
+    summary: dict[str, Any] = {"methods": {}, "orders": orders_of(by_method)}
+    for name in NAMES.sort(by_method):
         samples = {order: _figures(run, joint.get(order)) for order, run in by_method[name].items()}
         summary["methods"][name] = {
             "orders": sorted(samples),
-            **{
-                figure: _mean([each[figure] for each in samples.values()])
-                for figure in FIGURES
-                if all(figure in each for each in samples.values())
-            },
+            **means_of(samples, FIGURES),
             "curve": _curve(list(by_method[name].values())),
         }
     every = [run for each in by_method.values() for run in each.values()]
     if every:
         by_order = {o: run for each in by_method.values() for o, run in each.items()}
-        summary["base_accuracy"] = _mean([100 * run["base"]["test"] for run in by_order.values()])
+        summary["base_accuracy"] = mean_of([100 * run["base"]["test"] for run in by_order.values()])
     if joint:
         last = [100 * run["tasks"][-1]["test"] for run in joint.values()]
-        summary["joint_accuracy"] = _mean(last)
+        summary["joint_accuracy"] = mean_of(last)
     return summary
 
 
@@ -71,16 +70,6 @@ def _figures(run: Mapping[str, Any], joint: Mapping[str, Any] | None) -> dict[st
     return figures
 
 
-def _mean(values: Sequence[float]) -> dict[str, float | None]:
-    """Return the mean and half the width of its 95 % confidence interval (Student's t)."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return {"mean": round(mean, 4), "ci95": None}
-    spread = statistics.stdev(values) / len(values) ** 0.5
-    ci95 = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return {"mean": round(mean, 4), "ci95": round(ci95, 4)}
-
-
 def _curve(runs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Return [task, mean PP, mean F] after each task that was measured in every run."""
     curve = []
@@ -92,17 +81,6 @@ def _curve(runs: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         lost = statistics.mean(100 * (base["base"] - task["base"]) for base, task in tasks)
         curve.append([place + 1, round(gained, 4), round(lost, 4)])
     return curve
-
-
-def _place(name: str) -> tuple[int, str]:
-    method = name.partition("@")[0]
-    return (list(ALL_METHODS).index(method) if method in ALL_METHODS else len(ALL_METHODS), name)
-
-
-def _text(name: str) -> str:
-    method, _, settings = name.partition("@")
-    text = ALL_METHODS[method].text if method in ALL_METHODS else method
-    return f"{text}; {settings.replace('@', ', ')}" if settings else text
 
 
 def _markdown(summary: Mapping[str, Any], stem: str) -> str:
@@ -127,15 +105,12 @@ def _markdown(summary: Mapping[str, Any], stem: str) -> str:
         memory = ALL_METHODS[method].memory if method in ALL_METHODS else ""
         cells = [_cell(figures.get(figure)) for figure in FIGURES]
         orders = len(figures["orders"])
-        lines.append(f"| {_text(name)} | {' | '.join(cells)} | {memory} | {orders} |")
+        lines.append(f"| {NAMES.word(name)} | {' | '.join(cells)} | {memory} | {orders} |")
     return "\n".join([*lines, "", f"![{stem}]({stem}.png)", ""])
 
 
-def _cell(figure: Mapping[str, float | None] | None) -> str:
-    if figure is None or figure["mean"] is None:
-        return ""
-    text = f"{figure['mean']:.2f}"
-    return text if figure["ci95"] is None else f"{text} +- {figure['ci95']:.2f}"
+def _cell(figure: Figure | None) -> str:
+    return cell_of(figure, digits=2)
 
 
 def _plot(summary: Mapping[str, Any], path: Path) -> None:

@@ -6,21 +6,18 @@ Whatever learns does so in the daemon's own Learner; a trainer says what happens
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from iil_data import Course
-from iil_scale import Scale
+from course_trainers import CourseSetup
 from torch import Tensor, nn
 
 from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.deliberation import Deliberation
 from teacherd.daemon.entries import Arrivals
 from teacherd.daemon.gate import Evidence, Exam, GateConfig
-from teacherd.daemon.pretraining import pretrain
 from teacherd.daemon.standing import Standing
-from teacherd.models.evaluation import Evaluation, evaluate
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.module_tensors import (
@@ -29,31 +26,12 @@ from teacherd.models.module_tensors import (
     snapshot,
     with_prefix,
 )
-from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class Setup(CourseSetup):
     """What every method starts from."""
-
-    scale: Scale
-    course: Course
-    base: nn.Module
-    """The base model's network; whoever changes it takes a copy."""
-    preprocessing: Preprocessing
-    order: int
-    device: torch.device
-
-    def measure(self, network: nn.Module, dataset: Dataset) -> Evaluation:
-        """Measure a network on a data set."""
-        return evaluate(
-            network,
-            dataset.inputs,
-            dataset.labels,
-            preprocessing=self.preprocessing,
-            device=self.device,
-        )
 
     def learner(
         self,
@@ -70,23 +48,6 @@ class Setup:
             device=self.device,
             **options,
         )
-
-
-class Trainer(Protocol):
-    """Learns a course task by task."""
-
-    @property
-    def network(self) -> nn.Module:
-        """What is measured and would be served."""
-
-    def learn(self, number: int, dataset: Dataset) -> Mapping[str, float]:
-        """Learn a task, numbered from 1; return what is worth noting."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what must survive between two tasks."""
-
-    def load_state_dict(self, state: Mapping[str, Tensor], done: tuple[Dataset, ...]) -> None:
-        """Go on after the tasks that are done."""
 
 
 class LearnerTrainer:
@@ -209,39 +170,6 @@ class GuardedTrainer(LearnerTrainer):
             for age, each in enumerate(self._holdouts)
         )
         return Evidence(newest=exams[0], earlier=exams[1:])
-
-
-class JointTrainer:
-    """Trains from scratch on everything seen, after the last task: the practical limit."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self.network = setup.base
-
-    def learn(self, number: int, dataset: Dataset) -> Mapping[str, float]:
-        """Wait for the last task, then train as the base was trained."""
-        setup, seen = self._setup, self._setup.course.seen
-        if number < len(setup.course.tasks):
-            return {}
-        fresh = setup.scale.build_fresh(dataset.input_shape, len(dataset.classes), setup.order)
-        pretrain(
-            fresh.to(setup.device),
-            seen.inputs,
-            seen.labels,
-            config=setup.scale.pretraining,
-            preprocessing=setup.preprocessing,
-            seed=setup.order,
-            device=setup.device,
-        )
-        self.network = fresh
-        return {}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing: all that is learned is learned at the end."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor], done: tuple[Dataset, ...]) -> None:
-        """Nothing to load."""
 
 
 def to_task(number: int, dataset: Dataset) -> Task:

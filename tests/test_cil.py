@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from teacherd.daemon.named_datasets import load_digits
+from published_digits import publish_digits
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 METHODS = "joint,lwf,ours_memory"
@@ -19,23 +18,15 @@ METHODS = "joint,lwf,ours_memory"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Return a folder in which the digits stand in for Fashion-MNIST, in its form."""
-    digits = load_digits()
-    np.savez(
-        tmp_path / "fashion_mnist.npz",
-        train_images=digits.inputs[:1400],
-        train_labels=digits.labels[:1400],
-        test_images=digits.inputs[1400:],
-        test_labels=digits.labels[1400:],
-    )
-    return tmp_path
+    """Return a folder in which the digits stand in for Fashion-MNIST."""
+    return publish_digits(tmp_path)
 
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """Return the benchmark's modules by name."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    names = ("iil_data", "cil_data", "cil_report", "cil_network", "cil_scale")
+    names = ("course_data", "cil_data", "cil_report", "cil_network", "cil_scale")
     return {name: pytest.importorskip(name) for name in names}
 
 
@@ -59,7 +50,7 @@ def test_an_order_deals_every_class_once(
     data: Path, modules: dict[str, ModuleType], split: str
 ) -> None:
     """Each part has the instances of its classes alone, labels are places in the order."""
-    corpus = modules["iil_data"].load_corpus("fashion_mnist", data)
+    corpus = modules["course_data"].load_corpus("fashion_mnist", data)
     deal = modules["cil_data"].deal_classes
     course = deal(corpus, order=3, split=split, increments=(4, 3, 2), per_class=50)
 
@@ -77,7 +68,7 @@ def test_an_order_deals_every_class_once(
 
 def test_orders_differ_and_repeat(data: Path, modules: dict[str, ModuleType]) -> None:
     """The same seed gives the same course again, another one another."""
-    corpus = modules["iil_data"].load_corpus("fashion_mnist", data)
+    corpus = modules["course_data"].load_corpus("fashion_mnist", data)
     courses = [
         modules["cil_data"].deal_classes(
             corpus, order=order, split="test", increments=(4, 2), per_class=20

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from teacherd.daemon.named_datasets import load_digits
+from published_digits import publish_digits
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 METHODS = "joint,fine_tuning,early_stopping,fine_tuning_ema,lwf,ewc,replay,ours,guarded"
@@ -19,23 +18,16 @@ METHODS = "joint,fine_tuning,early_stopping,fine_tuning_ema,lwf,ewc,replay,ours,
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Return a folder in which the digits stand in for Fashion-MNIST, in its form."""
-    digits = load_digits()
-    np.savez(
-        tmp_path / "fashion_mnist.npz",
-        train_images=digits.inputs[:1400],
-        train_labels=digits.labels[:1400],
-        test_images=digits.inputs[1400:],
-        test_labels=digits.labels[1400:],
-    )
-    return tmp_path
+    """Return a folder in which the digits stand in for Fashion-MNIST."""
+    return publish_digits(tmp_path)
 
 
 @pytest.fixture
-def iil_data(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the module that deals data out."""
+def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """Return the benchmark's modules by name."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    return pytest.importorskip("iil_data")
+    names = ("course_benchmark", "course_data", "iil_data", "iil")
+    return {name: pytest.importorskip(name) for name in names}
 
 
 def run(data: Path, *arguments: str) -> dict[str, Any]:
@@ -51,13 +43,15 @@ def run(data: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
-def test_an_order_deals_every_instance_once(data: Path, iil_data: ModuleType, split: str) -> None:
+def test_an_order_deals_every_instance_once(
+    data: Path, modules: dict[str, ModuleType], split: str
+) -> None:
     """Base, tasks and what is measured with share no instance; the base has all classes evenly."""
-    corpus = iil_data.load_corpus("fashion_mnist", data)
+    corpus = modules["course_data"].load_corpus("fashion_mnist", data)
     unlike = np.arange(len(corpus.train))
     corpus.train.inputs[:, 0, 0, 0] = unlike % 256
     corpus.train.inputs[:, 0, 0, 1] = unlike // 256
-    course = iil_data.deal(
+    course = modules["iil_data"].deal(
         corpus, order=3, split=split, num_base=400, num_tasks=4, task_instances=50
     )
     parts = [course.base, *course.tasks, *([course.test] if split == "validation" else [])]
@@ -70,11 +64,11 @@ def test_an_order_deals_every_instance_once(data: Path, iil_data: ModuleType, sp
     assert (course.test is corpus.test) == (split == "test")
 
 
-def test_orders_differ_and_repeat(data: Path, iil_data: ModuleType) -> None:
+def test_orders_differ_and_repeat(data: Path, modules: dict[str, ModuleType]) -> None:
     """The same seed gives the same course again, another one another."""
-    corpus = iil_data.load_corpus("fashion_mnist", data)
+    corpus = modules["course_data"].load_corpus("fashion_mnist", data)
     courses = [
-        iil_data.deal(
+        modules["iil_data"].deal(
             corpus, order=order, split="test", num_base=400, num_tasks=2, task_instances=50
         )
         for order in (1, 1, 2)
@@ -85,12 +79,14 @@ def test_orders_differ_and_repeat(data: Path, iil_data: ModuleType) -> None:
     assert one != other
 
 
-def test_too_little_data_is_told_with_the_options(data: Path, iil_data: ModuleType) -> None:
+def test_too_little_data_is_told_with_the_options(
+    data: Path, modules: dict[str, ModuleType]
+) -> None:
     """The error names the sizes that were asked for and what there is."""
-    corpus = iil_data.load_corpus("fashion_mnist", data)
+    corpus = modules["course_data"].load_corpus("fashion_mnist", data)
 
     with pytest.raises(ValueError, match=r"--num-tasks.*1000 x 50.*1400"):
-        iil_data.deal(
+        modules["iil_data"].deal(
             corpus, order=1, split="test", num_base=400, num_tasks=1000, task_instances=50
         )
 
@@ -119,10 +115,10 @@ def test_all_methods_run_report_and_are_not_run_again(data: Path) -> None:
     "method", ["ours", "ewc", "replay", "guarded", "idea_batch_norm", "idea_line_search"]
 )
 def test_a_course_that_was_cut_off_ends_as_one_that_was_not(
-    data: Path, iil_data: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str
+    data: Path, modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """It goes on after its last finished task, with the teacher and the memory that it had."""
-    iil = pytest.importorskip("iil")
+    iil, out_of_time = modules["iil"], modules["course_benchmark"].OutOfTime
     tasks: list[Any] = []
     for folder, most in (("whole", 9), ("broken", 1), ("broken", 9)):
         arguments = iil.parse(
@@ -143,18 +139,18 @@ def test_a_course_that_was_cut_off_ends_as_one_that_was_not(
         )
         scale = iil.scale_of(arguments)
         benchmark = iil.Benchmark(
-            arguments, scale, iil_data.load_corpus(scale.dataset, arguments.data)
+            arguments, scale, modules["course_data"].load_corpus(scale.dataset, arguments.data)
         )
         checks = iter([False] * (most + 1) + [True])
 
         def check(checks: Iterator[bool] = checks) -> None:
             if next(checks):
-                raise iil.OutOfTime
+                raise out_of_time
 
         monkeypatch.setattr(benchmark, "_check_time", check)
         try:
             benchmark.run(0, [method])
-        except iil.OutOfTime:
+        except out_of_time:
             assert benchmark.runs.load(0, f"{method}@epochs=2") is None
             continue
         tasks.append(benchmark.runs.load(0, f"{method}@epochs=2")["tasks"])

@@ -1,4 +1,4 @@
-"""Where benchmarks/iil.py keeps what is done: base weights, a JSON per run, runs half done."""
+"""Where courses keep what is done: base weights, a JSON per run, runs half done."""
 
 import json
 from collections.abc import Iterator
