@@ -6,6 +6,9 @@ its own: a step takes compute(N), measured on one rank of N that adds nothing up
 in ring form, whose latency and rate are measured between the two, or assumed for 10 Gbit/s.
 
     two_rank_speedup             seconds alone / seconds of two ranks, pair by pair
+    two_rank_limit               the same of two that add nothing up: what the machine's two cores,
+                                 which share caches, memory and perhaps a core's units, let through
+    exchange_efficiency          two_rank_speedup / two_rank_limit, pair by pair
     all_reduce_share             of the time of two ranks: adding up, and waiting for the other
     outside_compute_share        that, and cut, plan, broadcast and checkpoint, of a whole task
     cut_ms, plan_ms, broadcast_ms, checkpoint_ms    each, once for a task of 2,000 instances
@@ -106,7 +109,9 @@ class Bench:
         self.repetitions = 2 if quick else 9 if is_small else 5
         self.epochs = 2 if quick else 10 if is_small else 1
 
-    def learn(self, ranks: Ranks, *, epochs: int | None = None) -> float:
+    def learn(
+        self, ranks: Ranks, *, epochs: int | None = None, starts_together: bool = False
+    ) -> float:
         """Learn the task; return the seconds of its steps."""
         learner = Learner(
             replace(METHOD, batch_size=BATCH_SIZE),
@@ -118,7 +123,7 @@ class Bench:
         )
         schedule = Schedule(seed=0, epochs=epochs or self.epochs, learning_rate=0.001)
         learner.begin(self.task, schedule)
-        if not ranks.is_alone and not isinstance(ranks, LonelyRanks):
+        if starts_together:
             distributed.barrier()
         started = time.perf_counter()
         while learner.step():
@@ -172,7 +177,8 @@ def follow(networks: list[str], quick: bool, directory: str) -> None:  # noqa: F
     for name in networks:
         bench = Bench(name, quick=quick)
         for _ in range(1 + bench.repetitions):
-            bench.learn(TimedRanks(1, 2))
+            bench.learn(TimedRanks(1, 2), starts_together=True)
+            bench.learn(LonelyRanks(1, 2), starts_together=True)
         time_all_reduce(bench)
         channel = RankChannel(Ranks(1, 2))
         for _ in range(NUM_PARTS):
@@ -183,16 +189,23 @@ def follow(networks: list[str], quick: bool, directory: str) -> None:  # noqa: F
 
 def measure(report: Report, bench: Bench, directory: Path) -> None:
     """Measure one network in both processes, then its parts, and say what the model makes of it."""
-    ratios, shares, joined = [], [], []
+    ratios, limits, shares, joined = [], [], [], []
     for number in range(1 + bench.repetitions):
         alone = bench.learn(Ranks())
         TimedRanks.seconds.clear()
-        together = bench.learn(TimedRanks(0, 2))
+        together = bench.learn(TimedRanks(0, 2), starts_together=True)
+        apart = bench.learn(LonelyRanks(0, 2), starts_together=True)
         if number:  # the first one warms up
             ratios.append(alone / together)
+            limits.append(alone / apart)
             shares.append(sum(TimedRanks.seconds) / together)
             joined.append(together / bench.num_steps)
     report.add(f"{bench.prefix}two_rank_speedup", ratios)
+    report.add(f"{bench.prefix}two_rank_limit", limits)
+    report.add(
+        f"{bench.prefix}exchange_efficiency",
+        [ratio / limit for ratio, limit in zip(ratios, limits, strict=True)],
+    )
     report.add(f"{bench.prefix}all_reduce_share", shares)
     reduce_seconds, latency = time_all_reduce(bench)
     report.add(f"{bench.prefix}all_reduce_ms", [1000 * reduce_seconds])
