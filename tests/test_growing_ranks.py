@@ -12,7 +12,7 @@ from daemon_process import DaemonProcess
 from kafka_daemon import CLASSES, kafka_settings
 from kafka_service import KafkaService
 from kafka_stream import KafkaStream
-from ranked_daemon import RankedDaemon, largest_difference, stream_settings
+from ranked_daemon import START_SECONDS, RankedDaemon, largest_difference, stream_settings
 from stream_writing import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
@@ -39,7 +39,6 @@ GROWING: dict[str, dict[str, Any]] = {
 }
 """A gate that lets all pass: what it decides is not the matter here."""
 MEMORY = {"memory": {"instances_per_class": 3}}
-START_SECONDS = 300.0
 
 MakeRanks = Callable[..., RankedDaemon]
 
@@ -127,7 +126,7 @@ def test_two_ranks_grow_on_a_stream_log_as_one_process_does(
     settings = learning_of(stream_settings(joined, digits_base_model))
     ranks = make_ranks(joined, settings, num_ranks=2)
     ranks.start()
-    ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()) >= 1)
+    ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()) >= 1, START_SECONDS)
     ranks.kill()
     ranks = make_ranks(joined, settings, num_ranks=2)
     ranks.start()
@@ -174,7 +173,7 @@ def test_what_ranks_defer_of_their_partitions_is_taken_in_by_another_number_of_t
     settings["tasks"]["instances"] = 24
     settings["classes"] = {**settings["classes"], "max_deferred_tasks": 1}
     ranks = make_ranks(tmp_path, settings, num_ranks=2)
-    ranks.start(START_SECONDS)
+    ranks.start()
     ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()), START_SECONDS)
     ranks.kill()
     first = ranks.plans()[0]
@@ -186,7 +185,7 @@ def test_what_ranks_defer_of_their_partitions_is_taken_in_by_another_number_of_t
         more = growing_features(40, seed=2 + number)
         offsets[number] += kafka.produce(topic, more, partition=number)
     ranks = make_ranks(tmp_path, settings, num_ranks=3)
-    ranks.start(START_SECONDS)
+    ranks.start()
     ask_daemon(ranks.state, Command("drain", None))
 
     assert 0 == ranks.wait(START_SECONDS)

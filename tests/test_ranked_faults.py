@@ -12,7 +12,7 @@ import pytest
 from kafka_daemon import assert_each_once, kafka_settings
 from kafka_service import KafkaService
 from pouring_topic import PouringTopic
-from ranked_daemon import RankedDaemon
+from ranked_daemon import START_SECONDS, RankedDaemon
 
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import ask_daemon
@@ -20,7 +20,6 @@ from teacherd.daemon.control_socket import ask_daemon
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 NUM_KILLS = int(os.environ.get("TEACHERD_TEST_RANK_KILLS", "2"))
 """Each takes as long as all ranks need to start; 20 were tried (docs/scaling.md)."""
-START_SECONDS = 300.0
 
 MakeRanks = Callable[..., RankedDaemon]
 
@@ -68,7 +67,7 @@ def test_killed_ranks_lose_nothing_and_learn_nothing_twice(
     topic = kafka.create_topic(partitions=3)
     ranks = make_ranks(topic, num_ranks=3)
     with PouringTopic(kafka.bootstrap, topic, num_partitions=3) as pouring:
-        ranks.start(START_SECONDS)
+        ranks.start()
         for number in range(NUM_KILLS):
             ranks.wait_until(lambda number=number: num_starts(ranks) == number + 1, START_SECONDS)  # type: ignore[misc] # bound at once
             time.sleep(choose.uniform(0, 5))
@@ -86,7 +85,7 @@ def test_a_rank_that_hangs_is_taken_for_lost(kafka: KafkaService, make_ranks: Ma
     topic = kafka.create_topic(partitions=2)
     ranks = make_ranks(topic, num_ranks=2, rank_timeout_seconds=15.0)
     with PouringTopic(kafka.bootstrap, topic, num_partitions=2) as pouring:
-        ranks.start(START_SECONDS)
+        ranks.start()
         ranks.wait_for_outcomes(1, START_SECONDS)
         os.kill(ranks.process_of(1), signal.SIGSTOP)
         began = time.monotonic()
@@ -108,12 +107,12 @@ def test_a_plan_is_finished_by_another_number_of_ranks(
     topic = kafka.create_topic(partitions=2)
     ranks = make_ranks(topic, num_ranks=2)
     with PouringTopic(kafka.bootstrap, topic, num_partitions=2) as pouring:
-        ranks.start(START_SECONDS)
+        ranks.start()
         ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()) >= 1, START_SECONDS)
         ranks.kill()
     planned = len(ranks.plans())
     others = make_ranks(topic, num_ranks=3)
-    others.start(START_SECONDS)
+    others.start()
     drain(others)
 
     assert [planned] == [event["task"] for event in others.events("task_resumed")]

@@ -13,6 +13,9 @@ from teacherd.daemon.entries import Entry, Outcome, Plan
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.models.artifact import version_folder
 
+START_SECONDS = 300.0
+"""Each rank imports torch, all at once: on a busy machine that takes minutes."""
+
 
 class RankedDaemon(DaemonProcess):
     """One run of N ranks on this machine; the state directory outlives it.
@@ -37,6 +40,11 @@ class RankedDaemon(DaemonProcess):
             *("--nproc-per-node", str(num_ranks), "--max-restarts", str(max_restarts)),
         )
         super().__init__(directory, settings, launcher=launcher)
+
+    def start(self, seconds: float = START_SECONDS) -> "RankedDaemon":
+        """See DaemonProcess."""
+        super().start(seconds)
+        return self
 
     def process_of(self, rank: int) -> int:
         """Return the id of the process that was last a rank."""
@@ -64,7 +72,7 @@ class RankedDaemon(DaemonProcess):
         """Return the outcomes in the lineage log."""
         return [each for each in self.entries() if isinstance(each, Outcome)]
 
-    def wait_for_outcomes(self, number: int, seconds: float = 90.0) -> None:
+    def wait_for_outcomes(self, number: int, seconds: float = START_SECONDS) -> None:
         """Wait until so many tasks are closed."""
         self.wait_until(lambda: len(self.outcomes()) >= number, seconds)
 
