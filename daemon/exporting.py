@@ -81,9 +81,10 @@ def export_version(config: Config, export: Export) -> dict[str, Any]:
         differences.append(_compare(form.read(path, teacher), teacher, path))
         if export.format != "triton":
             (fresh / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+        else:
+            # Only now: with other classes they would not fit the version that Triton has.
+            _write_model_files(export, teacher, description)
 
-    if export.format == "triton":
-        _write_model_files(export, teacher, description)
     write_folder(place, fill, name="export")
     return {
         "version": record.version,
@@ -127,7 +128,6 @@ def _place(export: Export, version: int) -> Path:
 def _write_model_files(export: Export, teacher: LoadedTeacher, description: dict[str, Any]) -> None:
     """Write what all versions of a Triton model share, before the version appears beside it."""
     folder = model_folder(export.out, export.name)
-    folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / LABELS, labels_of(teacher).encode())
     write_file(folder / CONFIG, model_config(export.name, teacher, description).encode())
 

@@ -277,6 +277,30 @@ def test_an_export_that_answers_otherwise_is_not_kept(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_triton_repository_stays_as_it_is_where_an_export_fails(
+    run: CommandLine, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration is that of the version that Triton serves, which may have fewer classes."""
+
+    class Faulty(onnxruntime.InferenceSession):  # type: ignore[misc]  # it has no types
+        def run(self, *arguments: Any) -> Any:  # noqa: ANN401 (arrays)
+            (logits,) = super().run(*arguments)
+            return (logits + 1.0,)
+
+    model = tmp_path / "repository" / "digits"
+    model.mkdir(parents=True)
+    (model / "config.pbtxt").write_text("of the version before")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Faulty)
+    answer = run(
+        *("versions", "export", "--format", "triton", "--name", "digits"),
+        *("--out", tmp_path / "repository", "-c", config),
+    )
+
+    assert 74 == answer.code
+    assert ["config.pbtxt"] == [path.name for path in model.iterdir()]
+    assert "of the version before" == (model / "config.pbtxt").read_text()
+
+
 def test_without_the_libraries_the_way_to_them_is_told(
     run: CommandLine, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
