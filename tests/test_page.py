@@ -153,6 +153,27 @@ def test_ranks_are_shown_where_there_are_several(browser: Browser, daemon: Daemo
     assert ["1", "1", "30", "5", "0", "no", "broker"] == rows[1]
 
 
+def test_a_version_that_has_brought_classes_says_which(
+    browser: Browser, daemon: DaemonProcess
+) -> None:
+    """The first few by name; a task that was held has brought none."""
+    history = json.loads(daemon.get("/history")[1])
+    for row, names in zip(history["tasks"], (["fox"], list("abcde"), ["elk"]), strict=True):
+        row["new_classes"] = names
+    history["tasks"][2]["result"] = "held"
+    page = visit(browser, daemon).page
+    page.route("**/history", lambda route: route.fulfill(json=history))
+    page.reload()
+    page.wait_for_selector("#versions tr[data-task='1'] .tag")
+    tags = [
+        page.locator(f"#versions tr[data-task='{task}'] .tag").all_inner_texts()
+        for task in (1, 2, 3)
+    ]
+
+    assert ["new: fox", "new: a, b, c and 2 more"] == [each[-1] for each in tags[:2]]
+    assert not any("new" in each for each in tags[2])
+
+
 def test_the_three_answers_are_those_of_the_status(browser: Browser, daemon: DaemonProcess) -> None:
     """Fresh, better, not forgetting: each with a word, a mark and the figure that says so."""
     page = visit(browser, daemon).page

@@ -7,6 +7,7 @@ const NUM_MATRIX_ROWS = 25;
 const NUM_HOLDOUTS = 10;
 const NUM_TASKS = 30;
 const NUM_HAPPENINGS = 20;
+const NUM_NAMES = 3;
 const FULL_COLOUR_AT = 0.1; // as much below the best before is as red as it gets
 
 export function drawMatrix(history, status) {
@@ -99,6 +100,7 @@ export function drawVersions(history, status) {
 function taskRow(row, sets, { head, current }) {
   const tags = row.version == null ? [] : [
     ...(row.version === current ? ["served"] : []), ...(row.version === head ? ["head"] : []),
+    ...newClasses(row),
   ];
   const version = cell("version", row.version == null ? "" : `v${row.version}`);
   version.append(...tags.map((tag) => element("span", { class: "tag" }, tag)));
@@ -110,6 +112,15 @@ function taskRow(row, sets, { head, current }) {
     version,
     ...sets.map((name) => cell(name, row.teacher[name] == null ? "" : percent(row.teacher[name]))),
     cell("reasons", row.reasons.join("; "), "whole"));
+}
+
+// Names are as long as labels may be; the first few say enough.
+function newClasses({ result, new_classes: names = [] }) {
+  if (result !== "accepted" || !names.length) {
+    return [];
+  }
+  const more = names.length > NUM_NAMES ? ` and ${names.length - NUM_NAMES} more` : "";
+  return [`new: ${names.slice(0, NUM_NAMES).join(", ")}${more}`];
 }
 
 function cell(title, text, kind = "") {
