@@ -118,10 +118,10 @@ class RawRecipe(Recipe):
     def before_forward(self, strategy: Any, **_: Any) -> None:  # noqa: ANN401 - avalanche's
         """Set the step's learning rate, and augment its inputs."""
         optimizer = self._config.optimizer
-        steps = self._config.epochs * len(strategy.dataloader)
-        progress = strategy.clock.train_exp_iterations / steps
+        num_steps = self._config.epochs * len(strategy.dataloader)
+        step = strategy.clock.train_exp_iterations
         for group in strategy.optimizer.param_groups:
-            group["lr"] = optimizer.learning_rate * optimizer.factor(progress)
+            group["lr"] = optimizer.learning_rate * optimizer.factor(step, num_steps)
         generator = torch.Generator(strategy.mb_x.device)
         generator.manual_seed(int(torch.randint(2**62, ())))
         strategy.mbatch[0] = augment(strategy.mb_x, self._config.augmentation, generator)

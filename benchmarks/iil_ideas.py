@@ -35,7 +35,7 @@ class SharpnessAwareLearner(Learner):
 
     def _update_student(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
         parameters = list(run.student.network.parameters())
-        run.student.prepare(len(batch.labels), progress=run.step / run.num_steps)
+        run.student.prepare(len(batch.labels), step=run.step, num_steps=run.num_steps)
         loss = self._terms(run, batch)["total"]
         gradients = torch.autograd.grad(loss, parameters)
         norm = torch.stack([each.norm() for each in gradients]).norm() + 1e-12

@@ -84,7 +84,7 @@ class ProcessConfig:
 _DECODING_BEFORE: Mapping[str, Any] = {"max_header_bytes": sys.maxsize}
 """What decoding did before these keys came; entries of the log without them still mean it."""
 _LEARNING_BEFORE: Mapping[str, Mapping[str, Any]] = {
-    "optimizer": {"decay": "none"},
+    "optimizer": {"decay": "none", "warmup_share": 0.0},
     "distillation": {"dust": "noise", "form": "fused"},
 }
 """What learning did before these keys came."""

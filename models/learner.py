@@ -260,7 +260,7 @@ class Learner:
 
     def _update_student(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
         """Descend the loss of a batch by one step; return its terms."""
-        run.student.prepare(len(batch.labels), progress=run.step / run.num_steps)
+        run.student.prepare(len(batch.labels), step=run.step, num_steps=run.num_steps)
         with (
             run.draws.inside_network(run.step, self._placement.device) as has_drawn,
             self._placement.autocast(),

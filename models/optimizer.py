@@ -17,10 +17,13 @@ class OptimizerConfig:
     """AdamW, or sgd with Nesterov-free momentum (take a learning rate of 0.002 with it); AdamW took
     up twice as much of the new at the same forgetting."""
     learning_rate: float = 0.001
-    """Step size at the start of a task; 0.002 gained less and forgot more, 0.0005 gained less."""
+    """Largest step size; 0.002 gained less and forgot more, 0.0005 gained less."""
     decay: Literal["none", "cosine"] = "cosine"
     """Whether the step size stays the same for the whole task, or falls along half a cosine to 0 at
     its end, so that the last consolidations see a student that has come to rest. (O)"""
+    warmup_share: float = 0.1
+    """Share of a task's steps over which the step size rises to that; a fresh AdamW's first steps
+    are as long whatever the gradient says, which shakes what was known. (O)"""
     momentum: float = 0.9
     """The first beta of adamw; of sgd."""
     weight_decay: float = 5e-4
@@ -32,20 +35,26 @@ class OptimizerConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(self, name)}: must be above 0 and finite")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: {self.momentum}: must be at least 0, below 1; take 0.9")
+        for name, usual in (("momentum", 0.9), ("warmup_share", 0.1)):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name}: {value}: must be at least 0, below 1; take {usual}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"weight_decay: {self.weight_decay}: must be at least 0 and finite; take 0.0005"
             )
 
-    def factor(self, progress: float) -> float:
-        """Return what the learning rate is multiplied with.
+    def factor(self, step: int, num_steps: int) -> float:
+        """Return what the learning rate of a step is multiplied with.
 
         Args:
-            progress: Share of the task's steps made, from 0 to below 1.
+            step: Number of the task's steps made before it.
+            num_steps: Of the task.
         """
-        return 1.0 if self.decay == "none" else (1 + math.cos(math.pi * progress)) / 2
+        warmed = min(1.0, (step + 1) / max(1.0, self.warmup_share * num_steps))
+        if self.decay == "none":
+            return warmed
+        return warmed * (1 + math.cos(math.pi * step / num_steps)) / 2
 
 
 def build_optimizer(

@@ -61,18 +61,20 @@ class Student:
         self._buffers_before: list[Tensor] = []
         self._set_mode(trains_statistics=self._trains_statistics)
 
-    def prepare(self, num_instances: int, *, progress: float = 0.0) -> None:
+    def prepare(self, num_instances: int, *, step: int = 0, num_steps: int = 1) -> None:
         """Get ready for the forward pass of a batch.
 
         One instance has no statistics, so BatchNorm is frozen for it in any case (ours).
 
         Args:
             num_instances: In the batch.
-            progress: Share of the task's steps made; the step size is a function of it alone.
+            step: Number of the task's steps made before it; the step size is a function of it and
+                of num_steps alone.
+            num_steps: Of the task.
         """
         self._optimizer.zero_grad()
         for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate * self._config.factor(progress)
+            group["lr"] = self._learning_rate * self._config.factor(step, num_steps)
         if self._trains_statistics:
             self._set_mode(trains_statistics=num_instances > 1)
             self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]

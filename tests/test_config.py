@@ -84,6 +84,7 @@ KEYS = [
     "learning.optimizer.kind",
     "learning.optimizer.learning_rate",
     "learning.optimizer.decay",
+    "learning.optimizer.warmup_share",
     "learning.optimizer.momentum",
     "learning.optimizer.weight_decay",
     "learning.optimizer.gradient_clip",

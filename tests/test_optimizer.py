@@ -1,5 +1,7 @@
 """Tests of the optimizer: which one it is, and its state as flat tensors."""
 
+import math
+
 import pytest
 import safetensors.torch
 import torch
@@ -95,6 +97,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(
         ("learning_rate", 0.0),
         ("gradient_clip", float("inf")),
         ("momentum", 1.0),
+        ("warmup_share", 1.0),
         ("weight_decay", -1e-3),
     ],
 )
@@ -102,3 +105,21 @@ def test_a_setting_out_of_range_is_refused_by_name(field: str, value: float) -> 
     """The error names field and value."""
     with pytest.raises(ValueError, match=f"^{field}: {value}"):
         OptimizerConfig(**{field: value})
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    """Linearly over the given share of the steps, on top of half a cosine."""
+    config = OptimizerConfig(warmup_share=0.25)
+    plain = OptimizerConfig(warmup_share=0.0)
+    shares = [config.factor(step, 16) / plain.factor(step, 16) for step in range(16)]
+
+    assert pytest.approx([0.25, 0.5, 0.75, *[1.0] * 13]) == shares
+    assert pytest.approx((1 + math.cos(math.pi * 15 / 16)) / 2) == config.factor(15, 16)
+
+
+def test_a_task_of_few_steps_is_learned_at_the_full_rate() -> None:
+    """A warm-up shorter than a step is none: a task of one step must not be learned at rate 0."""
+    config = OptimizerConfig(decay="none")
+
+    assert [1.0] == [config.factor(0, 1)]
+    assert [1.0] * 10 == [config.factor(step, 10) for step in range(10)]
