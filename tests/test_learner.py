@@ -1,99 +1,42 @@
-"""Tests of the learner: what a task does to student and teacher, and that nothing else does."""
+"""Tests of the learner: a task as the method is written, the networks it touches, its settings."""
 
 import copy
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 import torch.nn.functional as F
+from learning_task import (
+    CPU,
+    FINE_TUNING,
+    FIVE_EPOCHS,
+    METHOD,
+    NOISE,
+    SGD,
+    CountingLinear,
+    are_equal,
+    build_learner,
+    result_of,
+    tensors,
+)
 from tiny_networks import (
     FEATURE_PREPROCESSING,
-    IMAGE_PREPROCESSING,
     build_tiny_cnn,
     build_tiny_linear,
     feature_task,
     image_task,
 )
-from torch import Tensor, nn
+from torch import nn
 
-from teacherd.models.augmentation import AugmentationConfig
 from teacherd.models.consolidation import ConsolidationConfig
 from teacherd.models.draws import Draws
 from teacherd.models.evaluation import evaluate
-from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.losses import DistillationConfig
-from teacherd.models.non_finite import NonFiniteError
 from teacherd.models.optimizer import OptimizerConfig
-from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.task import Schedule, Task
-
-CPU = torch.device("cpu")
-FIVE_EPOCHS = Schedule(seed=3, epochs=5, learning_rate=0.05)
-SGD = OptimizerConfig(kind="sgd", decay="none")
-NOISE = DistillationConfig(form="fused", temperature=1, dust="noise")
-METHOD = LearnerConfig(
-    batch_size=4,
-    optimizer=SGD,
-    distillation=NOISE,
-    consolidation=ConsolidationConfig(retain=0.5, freezing_epochs=1, interval_epochs=2),
-)
-FINE_TUNING = LearnerConfig(
-    batch_size=4,
-    optimizer=SGD,
-    distillation=DistillationConfig(label_share=1, dust_weight=0),
-    consolidation=ConsolidationConfig(kind="none"),
-)
-
-
-class CountingLinear(nn.Linear):
-    """Counts the instances that it is asked about, with gradient and without."""
-
-    def __init__(self) -> None:
-        super().__init__(4, 3)
-        self.num_asked = {True: 0, False: 0}
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Count and answer."""
-        self.num_asked[torch.is_grad_enabled()] += len(inputs)
-        return super().forward(inputs)
-
-
-def build_learner(
-    config: LearnerConfig = METHOD,
-    *,
-    teacher: nn.Module | None = None,
-    preprocessing: Preprocessing = IMAGE_PREPROCESSING,
-    sigma: float | None = 0.5,
-) -> Learner:
-    """Return a learner of the tiny network, on the CPU."""
-    return Learner(
-        config,
-        teacher=build_tiny_cnn() if teacher is None else teacher,
-        preprocessing=preprocessing,
-        sigma=sigma,
-        device=CPU,
-    )
-
-
-def tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of all that a network holds."""
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def are_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Say whether two states are the same, bit for bit."""
-    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def result_of(learner: Learner, task: Task, schedule: Schedule = FIVE_EPOCHS) -> dict[str, Tensor]:
-    """Learn a task and return the candidate."""
-    learner.learn(task, schedule)
-    return tensors(learner.candidate)
 
 
 def naive_method(network: nn.Module, task: Task, seed: int) -> tuple[nn.Module, nn.Module]:
@@ -171,53 +114,6 @@ def test_seed_and_task_number_decide_the_draws(field: str) -> None:
     assert not are_equal(one, other)
 
 
-@pytest.mark.parametrize("num_steps", [0, 1, 6, 7, 14, 15])
-@pytest.mark.parametrize(("kind", "dust"), [("sgd", "noise"), ("adamw", "mixed")])
-def test_a_resumed_task_ends_as_one_that_was_never_interrupted(
-    num_steps: int, kind: str, dust: str
-) -> None:
-    """At any step, through safetensors, bit for bit: weights, losses and the rest of the report."""
-    config = LearnerConfig(
-        batch_size=4,
-        batch_norm="train",
-        optimizer=OptimizerConfig(kind=kind),  # type: ignore[arg-type] # parametrised
-        distillation=DistillationConfig(dust=dust),  # type: ignore[arg-type] # the same
-        consolidation=ConsolidationConfig(
-            kind="spatial_temporal", freezing_epochs=1, interval_epochs=1
-        ),
-    )
-    task = image_task(10)
-    straight = build_learner(config, sigma=None)
-    expected = straight.learn(task, FIVE_EPOCHS)
-    broken = build_learner(config, sigma=None)
-    broken.begin(task, FIVE_EPOCHS)
-    for _ in range(num_steps):
-        broken.step()
-    saved = safetensors.torch.save(broken.state_dict())
-
-    resumed = build_learner(config, sigma=None)
-    resumed.begin(task, FIVE_EPOCHS)
-    resumed.load_state_dict(safetensors.torch.load(saved))
-    while resumed.step():
-        pass
-
-    assert expected == resumed.finish()
-    assert are_equal(tensors(straight.candidate), tensors(resumed.candidate))
-    assert are_equal(tensors(straight.student), tensors(resumed.student))
-
-
-def test_a_task_without_dust_resumes_without_a_strength_of_it() -> None:
-    """Nothing was calibrated, so the state holds nothing of the kind, and none appears."""
-    learner = build_learner(FINE_TUNING, sigma=None)
-    learner.begin(image_task(10), FIVE_EPOCHS)
-    learner.step()
-    state = learner.state_dict()
-    learner.load_state_dict(state)
-
-    assert "sigma" not in state
-    assert learner.sigma is None
-
-
 def test_mixed_dust_has_no_strength_to_calibrate() -> None:
     """Nothing is calibrated, kept or reported, and the term is there."""
     config = replace(METHOD, distillation=DistillationConfig(dust="mixed"))
@@ -240,35 +136,6 @@ def test_a_decaying_learning_rate_is_that_of_the_step() -> None:
 
     expected = [0.05 * (1 + math.cos(math.pi * step / 15)) / 2 for step in range(14)]
     assert expected == pytest.approx(rates)
-
-
-def test_a_state_is_a_copy() -> None:
-    """What was saved does not move with the training that goes on."""
-    learner = build_learner()
-    learner.begin(image_task(10), FIVE_EPOCHS)
-    learner.step()
-    state = learner.state_dict()
-    before = {name: tensor.clone() for name, tensor in state.items()}
-    learner.step()
-
-    assert are_equal(before, state)
-
-
-def test_a_state_of_another_task_or_network_is_refused() -> None:
-    """Going on with foreign weights would learn nonsense in silence."""
-    learner = build_learner()
-    learner.begin(image_task(10), FIVE_EPOCHS)
-    state = learner.state_dict()
-    learner.discard()
-    learner.begin(image_task(10, number=2), FIVE_EPOCHS)
-    with pytest.raises(ValueError, match="the state is of task 1"):
-        learner.load_state_dict(state)
-    linear = build_learner(
-        teacher=build_tiny_linear(), preprocessing=FEATURE_PREPROCESSING, sigma=0.5
-    )
-    linear.begin(feature_task(10), FIVE_EPOCHS)
-    with pytest.raises(ValueError, match="another network"):
-        linear.load_state_dict(state)
 
 
 def test_the_teacher_is_untouched_until_the_candidate_is_accepted() -> None:
@@ -408,29 +275,6 @@ def test_the_method_asks_the_teacher_about_each_instance_only_when_it_changed() 
     assert {True: 5 * 16, False: 8} == student.num_asked
 
 
-def test_learning_with_augmentation_ends_elsewhere_and_resumes_too() -> None:
-    """Images are changed by keyed draws, so an interruption changes nothing here either."""
-    config = LearnerConfig(
-        batch_size=4,
-        optimizer=SGD,
-        augmentation=AugmentationConfig(crop_padding=1, horizontal_flip=True),
-        consolidation=METHOD.consolidation,
-    )
-    task = image_task(10)
-    expected = result_of(build_learner(config), task)
-    broken, resumed = build_learner(config), build_learner(config)
-    broken.begin(task, FIVE_EPOCHS)
-    for _ in range(10):
-        broken.step()
-    resumed.begin(task, FIVE_EPOCHS)
-    resumed.load_state_dict(broken.state_dict())
-    while resumed.step():
-        pass
-
-    assert are_equal(expected, tensors(resumed.candidate))
-    assert not are_equal(expected, result_of(build_learner(), task))
-
-
 def test_learning_lowers_the_loss_and_raises_the_accuracy() -> None:
     """On separable features the teacher gets better, task by task, and outer instances fewer."""
     config = LearnerConfig(batch_size=32, optimizer=SGD, distillation=NOISE)
@@ -484,89 +328,6 @@ def test_a_configured_strength_of_the_dust_wins() -> None:
     assert 0.125 == build_learner(config, sigma=0.5).sigma
 
 
-def poisoned_task() -> Task:
-    """Return a task of which one instance overflows, in the second batch of the first epoch."""
-    task = feature_task(8)
-    task.inputs[0] = np.float32(3e38)
-    return task
-
-
-@pytest.mark.parametrize(
-    ("batch_norm", "distillation", "term"),
-    [
-        ("frozen", DistillationConfig(), "fused"),
-        ("frozen", DistillationConfig(label_share=1, dust_weight=0), "fused"),
-        ("train", DistillationConfig(), "fused"),
-        ("train", DistillationConfig(label_share=1, dust_weight=0), "statistics"),
-    ],
-)
-def test_a_loss_that_is_not_finite_stops_before_the_step(
-    batch_norm: str, distillation: DistillationConfig, term: str
-) -> None:
-    """The error names task, step and term; student, candidate and progress are as before."""
-    config = LearnerConfig(
-        batch_size=4,
-        batch_norm=batch_norm,  # type: ignore[arg-type] # parametrised
-        optimizer=SGD,
-        distillation=distillation,
-    )
-    linear = nn.Linear(4, 3)
-    nn.init.constant_(linear.weight, 2.0)
-    network = nn.Sequential(nn.BatchNorm1d(4), linear)
-    learner = build_learner(config, teacher=network, preprocessing=FEATURE_PREPROCESSING)
-    learner.begin(poisoned_task(), FIVE_EPOCHS)
-    learner.step()
-    before = learner.state_dict()
-    with pytest.raises(NonFiniteError) as caught:
-        learner.step()
-
-    assert term == caught.value.term
-    assert f"task 1, step 1: {term} is" in str(caught.value)
-    assert 1 == learner.num_steps_done
-    assert are_equal(before, learner.state_dict())
-
-
-def test_a_gradient_that_is_not_finite_stops_before_the_step_too() -> None:
-    """A finite loss can have an infinite slope; it is named the gradient's."""
-
-    class SquareRoot(nn.Linear):
-        def forward(self, inputs: Tensor) -> Tensor:
-            return (super().forward(inputs) * 0).sqrt()
-
-    learner = build_learner(
-        FINE_TUNING, teacher=SquareRoot(4, 3), preprocessing=FEATURE_PREPROCESSING
-    )
-    learner.begin(feature_task(8), FIVE_EPOCHS)
-    before = tensors(learner.student)
-    with pytest.raises(NonFiniteError, match="task 1, step 0: gradient is nan"):
-        learner.step()
-
-    assert are_equal(before, tensors(learner.student))
-
-
-def test_an_unknown_label_is_refused_before_anything_begins() -> None:
-    """A label beyond the teacher's classes is an error by name, not a crash on the device."""
-    task = Task(number=1, inputs=image_task(3).inputs, labels=np.array([0, 3, 1], dtype=np.int64))
-    learner = build_learner()
-    with pytest.raises(ValueError, match="labels: 3: the network knows classes 0 to 2"):
-        learner.begin(task, FIVE_EPOCHS)
-
-    assert 0 == learner.num_steps
-
-
-def test_the_calls_of_a_task_have_an_order() -> None:
-    """Asking for what there is not is a mistake of the caller, said in words."""
-    learner = build_learner()
-    for call in (learner.step, learner.finish, learner.accept, learner.discard, learner.state_dict):
-        with pytest.raises(RuntimeError, match="no task is in progress"):
-            call()
-    learner.begin(image_task(8), FIVE_EPOCHS)
-    with pytest.raises(RuntimeError, match="task 1 is in progress"):
-        learner.begin(image_task(8), FIVE_EPOCHS)
-    with pytest.raises(RuntimeError, match="10 steps are left"):
-        learner.finish()
-
-
 def test_progress_is_counted_and_a_finished_task_makes_no_more_steps() -> None:
     """`step` says whether there is more; asked again it changes nothing."""
     learner = build_learner()
@@ -591,10 +352,3 @@ def test_bfloat16_learns_about_the_same() -> None:
     assert not are_equal(exact, rounded)
     for name, tensor in exact.items():
         torch.testing.assert_close(tensor, rounded[name], atol=0.05, rtol=0.05)
-
-
-@pytest.mark.parametrize("field", ["epochs", "batch_size"])
-def test_a_configuration_without_work_is_refused(field: str) -> None:
-    """The error names field and value."""
-    with pytest.raises(ValueError, match=f"^{field}: 0: must be at least 1"):
-        LearnerConfig(**{field: 0})
