@@ -13,8 +13,9 @@ Other scales: gpu-50x20, gpu-0x10, gpu-0x20 (10 and 20 increments from 50 or no 
 Each run is a file below `--runs`; what is there is not run again, and a run that is cut off goes
 on after its last finished increment. `--minutes` stops in time for a machine that is lent.
 
-The last line on stdout is JSON: `methods.NAME.{last,average,forgetting,seconds}.{mean,ci95}` in
-percentage points (seconds: a course's learning, the processor's on the CPU, the clock's on CUDA).
+The last line on stdout is JSON: `methods.NAME.{last,behind,average,forgetting,seconds}`, each
+`.{mean,ci95}`, in percentage points (seconds: a course's learning, the processor's on the CPU, the
+clock's on CUDA).
 
 Settings are chosen with `--split validation`, on instances of the training set that nobody learns
 from, and on other orders of the classes (`--first-order 100`); `--set` tries one.

@@ -10,7 +10,7 @@ from cil_methods import ALL_METHODS
 from course_report import MethodNames, cell_of, means_of, orders_of, runs_by_method
 from course_runs import Runs
 
-FIGURES = ("last", "average", "forgetting", "seconds")
+FIGURES = ("last", "behind", "average", "forgetting", "seconds")
 NAMES = MethodNames(ALL_METHODS)
 
 
@@ -21,13 +21,19 @@ def summarise(runs: Runs) -> dict[str, Any]:
     seen by then, and A_i that on all of them:
 
         last        A_n
+        behind      by how much it is below that of ours, with a memory for who has one: compared
+                    order by order, since the orders differ more than the methods do
         average     mean of A_0 ... A_n, the average incremental accuracy
         forgetting  mean over j < n of max_i R[i, j] - R[n, j]
     """
     by_method = runs_by_method(runs)
     summary: dict[str, Any] = {"methods": {}, "orders": orders_of(by_method)}
+    figures = {
+        name: {order: figures_of(run) for order, run in its.items()}
+        for name, its in by_method.items()
+    }
     for name in NAMES.sort(by_method):
-        samples = {order: figures_of(run) for order, run in by_method[name].items()}
+        samples = _compared(name, figures)
         summary["methods"][name] = {"orders": sorted(samples), **means_of(samples, FIGURES)}
     return summary
 
@@ -51,6 +57,21 @@ def figures_of(run: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def _compared(
+    name: str, figures: Mapping[str, Mapping[int, dict[str, float]]]
+) -> dict[int, dict[str, float]]:
+    """Return a method's figures by order, with `behind` where ours has every order of its."""
+    method = ALL_METHODS.get(name.partition("@")[0])
+    ours = "ours_memory" if method is not None and method.has_memory else "ours"
+    reference, samples = figures.get(ours, {}), figures[name]
+    if method is None or name in (ours, "joint") or not samples.keys() <= reference.keys():
+        return dict(samples)
+    return {
+        order: {**each, "behind": reference[order]["last"] - each["last"]}
+        for order, each in samples.items()
+    }
+
+
 def write_report(summary: Mapping[str, Any], folder: Path) -> None:
     """Write `cil-SCALE.json` and `.md` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +88,8 @@ def _markdown(summary: Mapping[str, Any]) -> str:
         "",
         "Percentage points, mean and 95 % confidence interval of the orders.",
         "",
-        "| method | last | average | forgetting | seconds | orders |",
-        "|---|---|---|---|---|---|",
+        "| method | last | behind ours | average | forgetting | seconds | orders |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, figures in summary["methods"].items():
         cells = [cell_of(figures.get(figure), digits=1) for figure in FIGURES]

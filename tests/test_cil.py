@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,34 @@ def test_figures_are_those_of_their_formulas(modules: dict[str, ModuleType]) -> 
     assert seen[-1] == pytest.approx(figures["last"])
     assert sum(seen) / 3 == pytest.approx(figures["average"])
     assert 100 * ((0.9 - 0.6) + (0.5 - 0.4)) / 2 == pytest.approx(figures["forgetting"])
+
+
+def test_methods_are_held_against_ours_order_by_order(modules: dict[str, ModuleType]) -> None:
+    """Who has a memory against ours with one; not where ours was not run on all its orders."""
+
+    def runs(method: str, *lasts: float) -> dict[int, dict[str, Any]]:
+        return {
+            order: {
+                "method": method,
+                "accuracies": [[0.9], [last, last]],
+                "test_sizes": [10, 10],
+                "seconds": 1.0,
+            }
+            for order, last in enumerate(lasts)
+        }
+
+    found = {
+        "ours": runs("ours", 0.5, 0.4),
+        "lwf": runs("lwf", 0.4, 0.38),
+        "ours_memory": runs("ours_memory", 0.8),
+        "replay": runs("replay", 0.7),
+        "without_dust": runs("without_dust", 0.8, 0.8),
+    }
+    everything = [(order, name, run) for name, its in found.items() for order, run in its.items()]
+    made = modules["cil_report"].summarise(SimpleNamespace(all=lambda: everything))["methods"]
+
+    behind = {name: each["behind"]["mean"] for name, each in made.items() if "behind" in each}
+    assert {"lwf": pytest.approx(6), "replay": pytest.approx(10)} == behind
 
 
 def test_the_large_network_is_that_of_the_paper(modules: dict[str, ModuleType]) -> None:
