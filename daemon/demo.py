@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,7 @@ from teacherd.daemon.demo_screen import DemoScreen
 from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream, build_demo_stream
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.pretraining import PretrainConfig
+from teacherd.daemon.signals import handled
 from teacherd.daemon.source_opening import make_topic
 from teacherd.daemon.status_client import fetch_status
 
@@ -90,7 +91,9 @@ class Demo:
         torch.set_num_threads(1)  # the daemon learns beside us on the same cores
         dataset = load_dataset(self._config.dataset, root=self._config.data_root)
         stream = self._deal_out(dataset)
-        with _ended_by_signals(), ExitStack() as stack:
+        # With its processes, as Ctrl-C ends it.
+        handlers = {signal.SIGTERM: _end, signal.SIGHUP: _end}
+        with handled(handlers), ExitStack() as stack:
             stack.callback(DemoFolder(self._out).close)
             say(
                 f"{dataset.name}: {len(stream.base)} instances for the base model, "
@@ -318,16 +321,5 @@ def _require_libraries() -> None:
         raise UnavailableError("the demo draws with matplotlib: pip install 'teacherd[demo]'")
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does: with its processes."""
-
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

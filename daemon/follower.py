@@ -7,11 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import structlog
 
@@ -33,6 +31,7 @@ from teacherd.daemon.niceness import give_way
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_start import require_same_settings
 from teacherd.daemon.recovery import build_decoder, seek_to_places
+from teacherd.daemon.signals import ending, handled
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
 from teacherd.daemon.status_board import StatusBoard
 from teacherd.models.ranks import Ranks
@@ -83,7 +82,14 @@ class Follower:
             board=self._board,
             metrics=self._metrics,
         )
-        with self._signals():
+        handlers = ending(
+            stop=self._wants_stop,
+            force=self._force,
+            # Rank 0 re-reads the settings that may change, and tells what follows.
+            hang_up=signal.SIG_IGN,
+            on_end=self._set_deadline,
+        )
+        with handled(handlers):
             self._threads.start("following", functools.partial(self._follow, following))
             while not self._stop.wait(_TICK_SECONDS) and not self._is_late():
                 pass
@@ -155,6 +161,9 @@ class Follower:
         LargeLetters(Path(self._config.process.state_directory)).keep(letter)
         self._metrics.large_dead_letters.inc()
 
+    def _set_deadline(self) -> None:
+        self._deadline = time.monotonic() + self._config.process.shutdown_seconds
+
     def _is_late(self) -> bool:
         """Whether the end was asked for so long ago that rank 0 will not come to it any more."""
         return self._force.is_set() or (
@@ -172,26 +181,3 @@ class Follower:
 
         for _ in self._threads.join(may_wait=may_wait):
             pass
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let signals set flags, and put the old handlers back afterwards."""
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            if self._wants_stop.is_set():
-                self._force.set()
-            self._wants_stop.set()
-            self._deadline = time.monotonic() + self._config.process.shutdown_seconds
-
-        # Rank 0 re-reads the settings that may change, and tells what follows.
-        handlers: dict[signal.Signals, Any] = {
-            signal.SIGTERM: end,
-            signal.SIGINT: end,
-            signal.SIGHUP: signal.SIG_IGN,
-        }
-        previous = {number: signal.signal(number, new) for number, new in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

@@ -2,14 +2,12 @@
 
 import logging
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import structlog
@@ -34,6 +32,7 @@ from teacherd.daemon.notifying import Notifying
 from teacherd.daemon.page_routes import page_routes
 from teacherd.daemon.public_files import PublicFiles
 from teacherd.daemon.service_manager import ServiceManager
+from teacherd.daemon.signals import ending, handled
 from teacherd.daemon.source_opening import open_appender
 from teacherd.daemon.state_directory import PUBLIC, make_state_directory
 from teacherd.daemon.state_lock import StateLock, require_not_held, wait_for_lock
@@ -103,7 +102,8 @@ class Service:
         Raises:
             TeacherdError: It could not start.
         """
-        with self._signals(), ExitStack() as closing_last:
+        handlers = ending(stop=self._stop, force=self._force, hang_up=lambda *_: self._reload.set())
+        with handled(handlers), ExitStack() as closing_last:
             endpoints = self._open_endpoints(closing_last)
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
             try:
@@ -333,26 +333,6 @@ class Service:
         self._metrics.reload_successful.set(0)
         self._board.update("config", reload_refused=reason)
         self._log.error("reload_refused", reason=reason)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let signals set flags, and put the old handlers back afterwards."""
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            if self._stop.is_set():
-                self._force.set()
-            self._stop.set()
-
-        def reload(_number: int, _frame: FrameType | None) -> None:
-            self._reload.set()
-
-        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
-        previous = {number: signal.signal(number, new) for number, new in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _in_short(status: Mapping[str, Any]) -> str:

@@ -1,11 +1,7 @@
 """The process of `teacherd serve`: an inference server that follows the served version."""
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import structlog
 import uvicorn
@@ -19,6 +15,7 @@ from teacherd.daemon.inference_app import InferenceApp
 from teacherd.daemon.option_files import read_option_files
 from teacherd.daemon.serving_config import ServingConfig
 from teacherd.daemon.serving_metrics import ServingMetrics
+from teacherd.daemon.signals import ending, handled
 from teacherd.models.artifact import Manifest
 from teacherd.models.hot_teacher import HotTeacher, NoTeacherError
 
@@ -59,7 +56,8 @@ class Serving:
             TeacherdError: It could not start, or no version came.
         """
         server, thread = self._listen()
-        with self._signals():
+        handlers = ending(stop=self._stop, force=self._force, hang_up=lambda *_: self._reload.set())
+        with handled(handlers):
             thread.start()
             try:
                 exit_code = self._watch(thread)
@@ -166,26 +164,6 @@ class Serving:
                 server.force_exit = True
             thread.join(_JOIN_SECONDS)
         self._teacher.close()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let signals set flags, and put the old handlers back afterwards."""
-
-        def end(_number: int, _frame: FrameType | None) -> None:
-            if self._stop.is_set():
-                self._force.set()
-            self._stop.set()
-
-        def reload(_number: int, _frame: FrameType | None) -> None:
-            self._reload.set()
-
-        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
-        previous = {number: signal.signal(number, new) for number, new in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def build_teacher(config: ServingConfig, *, root: str) -> HotTeacher:
