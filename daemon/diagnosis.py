@@ -80,7 +80,9 @@ def headline(status: Status) -> str:
     fresh = status["ages"].get("freshness_seconds")
     served = f"Version {teacher['version']} is served"
     if fresh is None:
-        return f"{served}, the base model: nothing has been learned yet."
+        has_learned = bool(status.get("lineage", {}).get("instances_learned"))
+        what = "nothing that was learned is served" if has_learned else "nothing has been learned"
+        return f"{served}, the base model: {what} yet."
     return f"{served}; the newest instance that it learned is {span(fresh)} old."
 
 

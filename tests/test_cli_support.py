@@ -1,5 +1,6 @@
 """What the verbs share: tables for people, on a terminal and off it, and progress."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -103,3 +104,15 @@ def test_progress_on_a_terminal_is_drawn(
     written = capsys.readouterr()
     assert "" == written.out
     assert "4/4" in written.err
+
+
+def test_a_process_ends_at_once_and_without_a_word_of_torch() -> None:
+    """Its compiler would write a page of what it still holds, behind the last event of the log."""
+    pytest.importorskip("triton")
+    code = (
+        "import sys, triton; from teacherd.daemon.cli_support import end_with; "
+        "sys.stdout.write('told'); end_with(3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert (3, b"told", b"") == (ended.returncode, ended.stdout, ended.stderr)

@@ -124,4 +124,18 @@ def test_the_headline_says_what_is_served_and_how_fresh_it_is() -> None:
 
     assert "Version 3 is served; the newest instance that it learned is 12 s old." == headline(WELL)
     assert "Version 0 is served, the base model: nothing has been learned yet." == headline(first)
+
+
+def test_the_headline_tells_what_waits_to_be_served_from_nothing_learned() -> None:
+    """The gate may have let no version pass yet."""
+    status = changed(
+        {
+            "ages": {"freshness_seconds": None},
+            "teacher": {"version": 0},
+            "lineage": {"instances_learned": 92},
+        }
+    )
+    says = "Version 0 is served, the base model: nothing that was learned is served yet."
+
+    assert says == headline(status)
     assert "The daemon is stopping." == headline(changed({"state": "stopping"}))
