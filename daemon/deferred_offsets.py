@@ -1,6 +1,6 @@
 """Which records are deferred now: a fold over the plans in the lineage log."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from teacherd.consumers.record import Partition
@@ -41,11 +41,6 @@ class DeferredOffsets:
             for partition, offsets in sorted(partitions.items()):
                 for offset in sorted(offsets):
                     yield DeferredIdentity(task, partition, offset)
-
-    @property
-    def by_task(self) -> Mapping[int, Mapping[Partition, set[int]]]:
-        """The offsets, by task and partition."""
-        return self._of_task
 
     def contradiction(self, plan: Plan) -> str | None:
         """Say in words what a plan takes in or drops though it is not deferred; None if nothing."""
