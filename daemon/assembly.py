@@ -31,19 +31,16 @@ from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.leadership import Leadership
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.learning_assembly import LearningAssembly
+from teacherd.daemon.lineage_decoding import decoders_for
 from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.opening import load_head, open_lineage
+from teacherd.daemon.places import record_skip, seek_to_places
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_start import pack_start
-from teacherd.daemon.recovery import (
-    decoders_for,
-    record_skip,
-    seek_to_places,
-    settings_of_next_task,
-)
+from teacherd.daemon.recovery import settings_of_next_task
 from teacherd.daemon.resumption import Resumption
 from teacherd.daemon.runtime_facts import runtime_facts
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems

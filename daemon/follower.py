@@ -25,12 +25,13 @@ from teacherd.daemon.guarded_threads import GuardedThreads
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.joining import device_of_rank, rank_problems
 from teacherd.daemon.large_letters import LargeLetters
+from teacherd.daemon.lineage_decoding import build_decoder
 from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.niceness import give_way
+from teacherd.daemon.places import seek_to_places
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_start import require_same_settings
-from teacherd.daemon.recovery import build_decoder, seek_to_places
 from teacherd.daemon.signals import ending, handled
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
 from teacherd.daemon.status_board import StatusBoard

@@ -27,12 +27,12 @@ from teacherd.daemon.entries import Outcome, Plan, Retry
 from teacherd.daemon.interventions import Interventions
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.observation import Observation
+from teacherd.daemon.places import record_skip
 from teacherd.daemon.planning import Planning
 from teacherd.daemon.publication import VersionStore
 from teacherd.daemon.publisher import HELD_BY_ROLLBACK, Publisher
 from teacherd.daemon.quarantining import Quarantining
 from teacherd.daemon.quick_look import QuickLook
-from teacherd.daemon.recovery import record_skip
 from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.running_task import RunningTask
 from teacherd.daemon.standing import where_held_out

@@ -22,6 +22,7 @@ from teacherd.daemon.evaluation_sets import load_evaluation_sets
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.leadership import Leadership
 from teacherd.daemon.learning import Learning
+from teacherd.daemon.lineage_decoding import OpenDecoder, decoders_for
 from teacherd.daemon.load import Load
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.metrics import Metrics
@@ -31,7 +32,7 @@ from teacherd.daemon.planning import Planning
 from teacherd.daemon.publisher import Publisher
 from teacherd.daemon.quality_observation import QualityObservation
 from teacherd.daemon.quarantining import Quarantining
-from teacherd.daemon.recovery import OpenDecoder, decoders_for, rebuild
+from teacherd.daemon.recovery import rebuild
 from teacherd.daemon.retrying import Retrying
 from teacherd.daemon.state_directory import RETRIES, StateDirectory
 from teacherd.daemon.status_board import StatusBoard

@@ -10,7 +10,7 @@ from teacherd.daemon.deferring import ReadyTask
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.load import Load
-from teacherd.daemon.recovery import closed_range
+from teacherd.daemon.range_words import closed_range
 from teacherd.models.task import Schedule
 
 

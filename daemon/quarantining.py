@@ -15,7 +15,7 @@ from teacherd.consumers.record_batch import RecordBatch
 from teacherd.daemon.entries import Outcome, Plan
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.quarantine import Quarantine
-from teacherd.daemon.recovery import planned_range
+from teacherd.daemon.range_words import planned_range
 
 ReadRecords = Callable[
     [Sequence[OffsetRange], Callable[[Iterator[RecordBatch]], Path]], Future[Path]

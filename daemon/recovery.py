@@ -1,39 +1,32 @@
-"""What a start makes up for: the records of an unfinished plan, the partitions' places."""
+"""What a start reads once more: records of an unfinished plan, of holdouts, and deferred ones."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Literal
 
 import structlog
 
 from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
-from teacherd.consumers.decoding import Decoder, DecodingConfig
-from teacherd.consumers.record import OffsetRange, Partition
+from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.record_archive import RecordArchive
 from teacherd.consumers.record_batch import RecordBatch
-from teacherd.consumers.source import MADE_ANEW, RecordsLostError, Source
-from teacherd.consumers.task_buffer import LostRange
 from teacherd.consumers.task_rebuilding import RangeMismatchError, rebuild_task
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.deferred_offsets import DeferredIdentity, DeferredLostError
 from teacherd.daemon.deferred_store import DeferredStore, named_records
-from teacherd.daemon.entries import ClosedRange, Deferred, Plan, Skip
-from teacherd.daemon.errors import ConfigurationError, Problem, UnavailableError
+from teacherd.daemon.entries import Deferred, Plan
+from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.journal import Journal
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_decoding import OpenDecoder
 from teacherd.daemon.lineage_log import read_lineage_log
-from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.quarantine import Quarantine
+from teacherd.daemon.range_words import planned_range
 from teacherd.daemon.standing import HeldOut
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.daemon.taking_in import ReadDeferred, ranges_of, take_in
-from teacherd.models.artifact import Manifest
-
-OpenDecoder = Callable[[bool], Decoder]
-"""Opens a decoder, with open labels or not; whoever asks closes it."""
 
 
 class RecordsChangedError(UnavailableError):
@@ -54,44 +47,6 @@ def settings_of_next_task(journal: Journal, configured: DecidingConfig) -> Decid
         return DecidingConfig.from_entry(in_force.settings)
     journal.record_settings(configured.to_entry())
     return configured
-
-
-def build_decoder(
-    config: DecodingConfig,
-    input_shape: tuple[int, ...],
-    classes: Sequence[str],
-    has_open_labels: bool = False,  # noqa: FBT001, FBT002 (what varies once the rest is bound)
-) -> Decoder:
-    """Build the decoder for a lineage.
-
-    Args:
-        config: In force when what it decodes is planned.
-        input_shape: The network's.
-        classes: Version 0's.
-        has_open_labels: As the plan says.
-
-    Raises:
-        ConfigurationError: The user's own decoder cannot be imported.
-    """
-    try:
-        return Decoder(
-            config, input_shape=input_shape, classes=classes, has_open_labels=has_open_labels
-        )
-    except ValueError as error:
-        message = str(error).removeprefix("decoder: ")
-        raise ConfigurationError([Problem("decoding.decoder", message)]) from error
-
-
-def decoders_for(config: DecodingConfig, version: Manifest, lineage: Lineage) -> OpenDecoder:
-    """Return what opens decoders for a lineage.
-
-    Args:
-        config: In force when what they decode is planned.
-        version: Any of the lineage.
-        lineage: Has been opened.
-    """
-    shape = version.architecture.input_shape
-    return functools.partial(build_decoder, config, shape, lineage.first_classes)
 
 
 def reread(
@@ -153,78 +108,6 @@ def read_deferred(archive: RecordArchive, deferred: DeferredStore | None = None)
     return read
 
 
-def seek_to_places(
-    source: Source,
-    *,
-    known: Mapping[Partition, int],
-    topic_ids: Mapping[Partition, str],
-    on_lost: Literal["stop", "continue"],
-    metrics: Metrics,
-    on_skip: Callable[[LostRange], None],
-) -> dict[Partition, int]:
-    """Move every partition to its place, an unseen one to its beginning.
-
-    Args:
-        source: Is moved.
-        known: Places in the lineage log.
-        topic_ids: Of the topics that these are places in.
-        on_lost: What to do when records at a place are gone.
-        metrics: Count them.
-        on_skip: Told of each range that is gone.
-
-    Returns:
-        The places.
-
-    Raises:
-        UnavailableError: Records at a place are gone, and the configuration says stop.
-    """
-    partitions = source.partitions()
-    unseen = [each for each in partitions if each not in known]
-    places = {each: known[each] for each in partitions if each in known}
-    if unseen:
-        places |= source.first_places(unseen)
-    while True:
-        try:
-            _require_same_topic(topic_ids, source, places)
-            source.seek(places)
-        except RecordsLostError as error:
-            lost = error.lost
-            metrics.count_lost(error.kind, lost)
-            if lost.start != places[lost.partition]:
-                raise UnavailableError(
-                    f"{error}; name the stream that this lineage learned from, or start a new "
-                    "lineage in another process.state_directory"
-                ) from error
-            if on_lost == "stop":
-                raise UnavailableError(
-                    f"{error}; set on_lost_records: continue in the source's section "
-                    "to go on without them"
-                ) from error
-            on_skip(LostRange(lost, error.reason, error.topic_id))
-            places[lost.partition] = lost.end
-        else:
-            return places
-
-
-def _require_same_topic(
-    topic_ids: Mapping[Partition, str], source: Source, places: Mapping[Partition, int]
-) -> None:
-    """See that places are not taken for those of a topic that was made under the same name later.
-
-    Raises:
-        RecordsLostError: They were another topic's.
-    """
-    current = source.topic_id()
-    for partition, place in places.items():
-        if current is not None and topic_ids.get(partition, current) != current:
-            raise RecordsLostError(
-                OffsetRange(partition, place, source.earliest()[partition]),
-                MADE_ANEW,
-                kind="replaced",
-                topic_id=current,
-            )
-
-
 def rebuild(
     open_decoder: OpenDecoder,
     deferred: DeferredStore,
@@ -273,56 +156,6 @@ def _gather(where: HeldOut, source: RecordArchive, decoder: Decoder) -> Buffered
     records = source.read([each.offsets for each in planned])
     rebuilt = rebuild_task(planned, records, decoder, cause="count")
     return replace(rebuilt, taken=_take_in(where.taken, source, decoder))
-
-
-def planned_range(closed: ClosedRange) -> PlannedRange:
-    """Word the log's range as the task buffer does."""
-    return PlannedRange(
-        partition=Partition(closed.topic, closed.partition),
-        start=closed.start,
-        end=closed.end,
-        count=closed.count,
-        digest=closed.digest,
-        rejected=closed.rejected,
-        topic_id=closed.topic_id,
-    )
-
-
-def closed_range(planned: PlannedRange) -> ClosedRange:
-    """Word a buffered task's range as the log does."""
-    return ClosedRange(
-        topic=planned.partition.topic,
-        partition=planned.partition.number,
-        start=planned.start,
-        end=planned.end,
-        count=planned.count,
-        digest=planned.digest,
-        rejected=planned.rejected,
-        topic_id=planned.topic_id,
-    )
-
-
-def record_skip(journal: Journal, lost: LostRange) -> None:
-    """Note in the lineage log that a range is gone."""
-    (topic, number), start, end = lost.offsets
-    journal.record(
-        Skip(
-            topic=topic,
-            partition=number,
-            start=start,
-            end=end,
-            reason=lost.reason,
-            topic_id=lost.topic_id,
-        )
-    )
-    structlog.get_logger().warning(
-        "records_skipped",
-        topic=topic,
-        partition=number,
-        start=start,
-        end=end,
-        reason=lost.reason,
-    )
 
 
 def recover_deferred(

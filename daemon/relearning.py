@@ -15,10 +15,11 @@ from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Outcome, Plan, Rollback
 from teacherd.daemon.errors import StateError, UnavailableError
 from teacherd.daemon.lineage import Lineage
+from teacherd.daemon.lineage_decoding import OpenDecoder, decoders_for
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.measurement import Measurement
 from teacherd.daemon.publication import VersionStore
-from teacherd.daemon.recovery import OpenDecoder, decoders_for, gather_holdouts, reread
+from teacherd.daemon.recovery import gather_holdouts, reread
 from teacherd.daemon.remembering import remember
 from teacherd.daemon.replay_report import Facts, VerdictComparison, VersionComparison
 from teacherd.models.artifact import (

@@ -8,13 +8,8 @@ from teacherd.daemon.config import Config, DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.learning import Learning
-from teacherd.daemon.recovery import (
-    RecordsChangedError,
-    decoders_for,
-    gather_holdouts,
-    recover_deferred,
-    reread,
-)
+from teacherd.daemon.lineage_decoding import decoders_for
+from teacherd.daemon.recovery import RecordsChangedError, gather_holdouts, recover_deferred, reread
 from teacherd.daemon.remembering import recall
 from teacherd.daemon.state_directory import StateDirectory
 from teacherd.models.artifact import Manifest

@@ -20,8 +20,8 @@ from teacherd.daemon.errors import UsageError
 from teacherd.daemon.holdout_split import split
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.quarantine import Quarantine
+from teacherd.daemon.range_words import planned_range
 from teacherd.daemon.read_requests import ReadRequests
-from teacherd.daemon.recovery import planned_range
 from teacherd.daemon.standing import where_held_out
 
 Rebuild = Callable[[Plan, Iterator[RecordBatch]], BufferedTask]

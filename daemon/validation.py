@@ -7,10 +7,10 @@ from teacherd.daemon.config import Config
 from teacherd.daemon.endpoints import read_admin_token, read_token
 from teacherd.daemon.errors import ConfigurationError, Problem
 from teacherd.daemon.evaluation_sets import load_evaluation_sets
+from teacherd.daemon.lineage_decoding import build_decoder
 from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.notifications import check_receivers
 from teacherd.daemon.opening import first_classes, load_base, require_classes
-from teacherd.daemon.recovery import build_decoder
 from teacherd.daemon.signing import load_signing_key
 from teacherd.daemon.state_directory import PUBLIC
 from teacherd.models.artifact import ArtifactError, Manifest, load_artifact, version_folder

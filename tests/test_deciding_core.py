@@ -16,7 +16,7 @@ from teacherd.daemon.decision import Decision
 from teacherd.daemon.entries import Open, Outcome, Plan, Publish
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.measurement import Measurement
-from teacherd.daemon.recovery import closed_range
+from teacherd.daemon.range_words import closed_range
 from teacherd.models.artifact import Manifest, load_artifact
 from teacherd.models.provenance import Provenance
 

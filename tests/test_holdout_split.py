@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from teacherd.consumers.buffered_task import BufferedTask, PlannedRange
 from teacherd.consumers.record import Partition
 from teacherd.daemon.holdout_split import Instances, build_holdout, hold_out, split
-from teacherd.daemon.recovery import closed_range
+from teacherd.daemon.range_words import closed_range
 from teacherd.daemon.standing import HeldOut
 
 CLASSES = tuple("abcde")
