@@ -221,7 +221,7 @@ def told_apart(learner: Learner, task: Task) -> float:
 
 
 def test_old_classes_are_still_told_apart_while_new_ones_are_learned() -> None:
-    """Without a single old instance in two increments; without the weight they no longer are."""
+    """Without a single old instance in two increments; without the weight both are told worse."""
     base = task_of((0, 1, 2), per_class=30)
     old, new = (task_of(classes, number=99, per_class=50) for classes in ((0, 1, 2), (3, 4, 5)))
     results = {}
@@ -243,8 +243,8 @@ def test_old_classes_are_still_told_apart_while_new_ones_are_learned() -> None:
             learner.accept()
         results[weight] = (told_apart(learner, old), accuracy(learner, new))
 
-    assert results[4.0][1] > 0.7
     assert results[4.0][0] > results[0.0][0] + 0.1
+    assert results[4.0][1] > results[0.0][1] + 0.1
 
 
 def test_a_memory_keeps_old_classes_known_among_new_ones() -> None:
@@ -258,7 +258,7 @@ def test_a_memory_keeps_old_classes_known_among_new_ones() -> None:
             consolidation=ConsolidationConfig(retain=0.2),  # of the first task, too
         )
         learner = build_learner(config)
-        schedule = Schedule(seed=0, epochs=20, learning_rate=0.01)
+        schedule = Schedule(seed=0, epochs=30, learning_rate=0.01)
         learner.learn(task_of((0, 1, 2), per_class=30), schedule)
         learner.accept()
         learner.learn(task_of((3, 4), number=2, num_new=2, per_class=30), schedule)
