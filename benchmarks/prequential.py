@@ -4,8 +4,8 @@ Test-then-train (prequential): every instance is predicted by the teacher of the
 learned with its task. Three streams:
 
 - `electricity` (Elec2, in the order of time, real drift), in tasks of two days and the default
-  number of epochs, and `electricity_half_day`, the same in tasks of 24 instances and 10 epochs;
-  against river's HoeffdingAdaptiveTree and against "same as the last label", which is hard to beat
+  number of epochs, and `electricity_half_day` and `electricity_four_hours`, the same in tasks of 24
+  and of 8 instances and 10 epochs; against river's HoeffdingAdaptiveTree and against "same as the last label", which is hard to beat
   there since labels resemble their neighbours in time. Both learn after every single instance;
   `..._delayed` are the same where they, too, see labels a task at a time;
 - `turning`: Fashion-MNIST that is turned by 3 degrees more with every task;
@@ -44,10 +44,16 @@ from teacherd.models.task import Task
 
 CPU = torch.device("cpu")
 ELECTRICITY_BASE = 2_000
-TWO_DAYS, HALF_A_DAY = 96, 24  # in half hours
+TWO_DAYS, HALF_A_DAY, FOUR_HOURS = 96, 24, 8  # in half hours
 IMAGE_BASE, IMAGE_TASK, NUM_IMAGE_TASKS = 6_000, 600, 12
 RAREST = 1 / 50
-STREAMS = ("electricity", "electricity_half_day", "turning", "imbalanced")
+STREAMS = (
+    "electricity",
+    "electricity_half_day",
+    "electricity_four_hours",
+    "turning",
+    "imbalanced",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,12 +215,9 @@ def _streams(folder: Path, seed: int, *, is_quick: bool) -> Iterator[Stream]:
     if seed == 0:  # in time order it is always the same
         stream = _electricity(folder, is_quick=is_quick)
         yield stream
-        yield replace(
-            stream,
-            name="electricity_half_day",
-            task_instances=HALF_A_DAY,
-            learning=replace(stream.learning, epochs=10),
-        )
+        shorter = replace(stream, learning=replace(stream.learning, epochs=10))
+        yield replace(shorter, name="electricity_half_day", task_instances=HALF_A_DAY)
+        yield replace(shorter, name="electricity_four_hours", task_instances=FOUR_HOURS)
     with np.load(folder / "fashion_mnist.npz") as file:
         train = file["train_images"].transpose(0, 3, 1, 2), file["train_labels"].astype(np.int64)
         test = file["test_images"].transpose(0, 3, 1, 2), file["test_labels"].astype(np.int64)
