@@ -29,9 +29,10 @@ from typing import Any
 from urllib.request import urlopen
 
 import torch
-from overload import Feed, run_daemon, train_small_base
+from overload import Feed, run_daemon
 from prometheus_client.parser import text_string_to_metric_families
 from report import ROOT, Report, parse_arguments, progress
+from small_base import train_small_base
 
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.named_datasets import load_digits

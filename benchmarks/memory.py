@@ -18,17 +18,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from report import Report, parse_arguments, progress
+from small_base import train_small_base
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
-from teacherd.daemon.base_training import train_base
 from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.named_datasets import load_digits
-from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.daemon.status_client import fetch_status
 
 TASK_INSTANCES = 2000
@@ -66,17 +64,7 @@ def main() -> None:
 
 def write_files(directory: Path, digits: Dataset, device: str) -> None:
     """Make a small base model and the configuration."""
-    train_base(
-        digits,
-        held_out=digits.take(np.arange(0)),
-        network="small_cnn",
-        arguments={"width": 6},
-        config=PretrainConfig(epochs=2),
-        seed=0,
-        device=torch.device("cpu"),
-        out=directory / "base",
-        on_epoch=lambda _epoch: None,
-    )
+    train_small_base(directory, digits)
     settings = {
         "process": {"device": device, "num_threads": 1},
         "stream_log": {"retention_bytes": 16_000_000},

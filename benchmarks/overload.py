@@ -25,21 +25,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 import yaml
 from memory import resident_bytes, wait_for_port
 from report import Report, parse_arguments, progress
+from small_base import train_small_base
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
-from teacherd.daemon.base_training import train_base
 from teacherd.daemon.dataset import Dataset
 from teacherd.daemon.entries import Plan
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.named_datasets import load_digits
-from teacherd.daemon.pretraining import PretrainConfig
 from teacherd.daemon.status_client import fetch_status
 
 INSTANCES = 500
@@ -128,21 +126,6 @@ class Overload:
     resident: list[int] = field(default_factory=list)
     buffered: list[int] = field(default_factory=list)
     learning: list[float] = field(default_factory=list)
-
-
-def train_small_base(directory: Path, digits: Dataset) -> None:
-    """Make a small base model."""
-    train_base(
-        digits,
-        held_out=digits.take(np.arange(0)),
-        network="small_cnn",
-        arguments={"width": 6},
-        config=PretrainConfig(epochs=2),
-        seed=0,
-        device=torch.device("cpu"),
-        out=directory / "base",
-        on_epoch=lambda _epoch: None,
-    )
 
 
 @contextmanager
