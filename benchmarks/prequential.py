@@ -5,9 +5,10 @@ learned with its task. Three streams:
 
 - `electricity` (Elec2, in the order of time, real drift), in tasks of two days and the default
   number of epochs, and `electricity_half_day` and `electricity_four_hours`, the same in tasks of 24
-  and of 8 instances and 10 epochs; against river's HoeffdingAdaptiveTree and against "same as the last label", which is hard to beat
-  there since labels resemble their neighbours in time. Both learn after every single instance;
-  `..._delayed` are the same where they, too, see labels a task at a time;
+  and of 8 instances and 10 epochs; against river's HoeffdingAdaptiveTree and against "same as the
+  last label", which is hard to beat there since labels resemble their neighbours in time. Both
+  learn after every single instance; `..._delayed` are the same where they, too, see labels a task
+  at a time;
 - `turning`: Fashion-MNIST that is turned by 3 degrees more with every task;
 - `imbalanced`: Fashion-MNIST whose classes come in shares that fall from 1 to 1/50.
 
