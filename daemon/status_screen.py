@@ -64,8 +64,7 @@ def render(status: Answer, history: Answer) -> Group:
         *_problems(status.get("problems", ())),
         Text(),
         _facts(status),
-        Text(),
-        _accuracies(status),
+        *_accuracies(status),
         *_drift(status.get("drift", {})),
         Text(),
         _tasks(status, history),
@@ -126,10 +125,12 @@ def _waiting(classes: Mapping[str, Any]) -> str:
     return f"{records:,} records with {labels:,} labels wait" if records else ""
 
 
-def _accuracies(status: Answer) -> Table:
+def _accuracies(status: Answer) -> list[RenderableType]:
     learning = status.get("learning", {})
+    if not learning.get("teacher_accuracy"):
+        return []  # no evaluation.sets: a head of a table with nothing below looks like a fault
     table = _table("accuracy on", "teacher", "student", "base", "forgetting")
-    for name in list(learning.get("teacher_accuracy", {}))[:_NUM_SETS]:
+    for name in list(learning["teacher_accuracy"])[:_NUM_SETS]:
         lost = learning.get("forgetting", {}).get(name)
         table.add_row(
             _plain(name),
@@ -139,7 +140,7 @@ def _accuracies(status: Answer) -> Table:
             ),
             "-" if lost is None else f"{100 * lost:+.1f} points",
         )
-    return table
+    return [Text(), table]
 
 
 def _drift(detectors: Mapping[str, Mapping[str, Any]]) -> list[RenderableType]:

@@ -84,6 +84,14 @@ def test_everything_that_the_page_shows_is_there() -> None:
     assert "v12" not in picture
 
 
+def test_without_evaluation_sets_there_is_no_empty_table() -> None:
+    """A head with nothing below looks as if something failed."""
+    picture = drawn({**STATUS, "learning": {}}, HISTORY)
+
+    assert "accuracy on" not in picture
+    assert "accuracy on" in drawn(STATUS, HISTORY)
+
+
 def test_no_escape_sequence_of_a_stranger_reaches_the_terminal() -> None:
     """Reasons and names came in with records."""
     picture = drawn(STATUS, HISTORY)
