@@ -36,9 +36,10 @@ from teacherd.models.artifact import WEIGHTS, Manifest, version_folder, write_ar
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.current_pointer import CURRENT, CurrentPointer
 from teacherd.models.design import Design
-from teacherd.models.hot_teacher import HotTeacher, Mode
+from teacherd.models.hot_teacher import HotTeacher
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.provenance import Provenance
+from teacherd.models.serving_slot import Mode
 
 SWAP_EVERY_SECONDS = 1.0
 BATCH_SIZE = 16

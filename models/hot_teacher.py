@@ -10,16 +10,14 @@ Legend: B batch, K classes.
 """
 
 import asyncio
-import copy
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,14 +28,12 @@ from teacherd.models.backbone import NetworkFactory, import_factory
 from teacherd.models.loader_metrics import LoaderMetrics, LoaderStats, Registry
 from teacherd.models.prediction import Prediction
 from teacherd.models.remote_root import RemoteRoot, is_remote, open_remote
-from teacherd.models.shared_lock import SharedLock
+from teacherd.models.serving_slot import Mode, ServingSlot
 from teacherd.models.signature import TrustedKeys
 from teacherd.models.version_loading import LoadingRules, ServedVersion, VersionLoader
 from teacherd.models.version_watch import VersionWatch
 
 logger = logging.getLogger(__name__)
-
-Mode = Literal["double", "in_place"]
 
 
 class NoTeacherError(Exception):
@@ -101,8 +97,8 @@ class HotTeacher:
         if not poll_seconds > 0:
             raise ValueError(f"poll_seconds: {poll_seconds}: must be above 0; take 1")
         self._root = str(root)
-        self._mode = mode
         self._device = torch.device(device)
+        self._slot = ServingSlot(mode, device=self._device, monotonic=monotonic)
         self._poll_seconds = poll_seconds
         self._on_swap = on_swap
         self._on_reject = on_reject
@@ -130,19 +126,12 @@ class HotTeacher:
             directory = self._remote.cache
         self._watch = VersionWatch(
             directory,
-            VersionLoader(
-                directory,
-                rules,
-                device=self._device if mode == "double" else torch.device("cpu"),
-            ),
+            VersionLoader(directory, rules, device=self._slot.loading_device),
             poll_seconds=poll_seconds,
             monotonic=monotonic,
         )
-        self._lock = SharedLock()
         self._refreshing = threading.RLock()  # a callback may look at us
         self._thread: threading.Thread | None = None
-        self._served: ServedVersion | None = None
-        self._staged: ServedVersion | None = None
         self._last_error: Exception | None = None
         self._stats = LoaderStats()
 
@@ -155,7 +144,7 @@ class HotTeacher:
         if self._thread is not None:
             raise RuntimeError("this HotTeacher was started before; make a new one")
         deadline = self._monotonic() + timeout_seconds
-        while not self.refresh() and self._served is None:
+        while not self.refresh() and self._slot.served is None:
             left = deadline - self._monotonic()
             if left <= 0 or self._stop.wait(min(self._poll_seconds, left)):
                 raise NoTeacherError(
@@ -171,7 +160,7 @@ class HotTeacher:
         if self._thread is not None:
             self._thread.join()
         with self._refreshing:
-            self._served = self._staged = None
+            self._slot.clear()
 
     def __enter__(self) -> Self:
         if self._thread is None:
@@ -196,7 +185,7 @@ class HotTeacher:
             inputs: Raw [B, C, H, W] or [B, F], as they came in the stream: not normalised.
         """
         raw = _as_tensor(inputs)
-        with self._undisturbed():
+        with self._slot.undisturbed():
             served = self._require_served()
             manifest = served.manifest
             expected = manifest.architecture.input_shape
@@ -231,9 +220,9 @@ class HotTeacher:
 
     def _look(self) -> bool:
         started = self._monotonic()
-        before = self._served
+        before = self._slot.served
         try:
-            candidate = self._watch.look(before, likeness=self._staged)
+            candidate = self._watch.look(before, likeness=self._slot.staged)
             if candidate is None:
                 return False
             pause_seconds = self._swap_or_put_off(candidate)
@@ -278,7 +267,7 @@ class HotTeacher:
     @property
     def stats(self) -> LoaderStats:
         """What was done so far, as of this moment."""
-        served = self._served
+        served = self._slot.served
         if served is None:
             return self._stats
         written = datetime.fromisoformat(served.manifest.created_at).timestamp()
@@ -294,42 +283,13 @@ class HotTeacher:
         ):
             self.refresh()
 
-    def _undisturbed(self) -> AbstractContextManager[None]:
-        """Return what a prediction holds while it uses the network."""
-        return nullcontext() if self._mode == "double" else self._lock.shared()
-
     def _swap_or_put_off(self, candidate: ServedVersion) -> float:
         """Swap; what fails, as for want of memory on the device, is tried again without news."""
         try:
-            return self._swap(candidate)
+            return self._slot.swap(candidate)
         except Exception:
             self._watch.put_off()
             raise
-
-    def _swap(self, candidate: ServedVersion) -> float:
-        """Serve the candidate; return how long predictions had to wait for it."""
-        if self._mode == "double":
-            self._served = self._staged = candidate
-            return 0.0
-        started = self._monotonic()
-        with self._lock.exclusive():
-            self._served = self._copy_over(candidate)
-        self._staged = candidate
-        return self._monotonic() - started
-
-    def _copy_over(self, candidate: ServedVersion) -> ServedVersion:
-        """Return the candidate on the device, in the served network's memory where it fits."""
-        served = self._served
-        if served is None or not served.can_hold(candidate.manifest):
-            return replace(candidate, network=copy.deepcopy(candidate.network).to(self._device))
-        fresh = candidate.network.state_dict()
-        with torch.no_grad():
-            for name, tensor in served.network.state_dict().items():
-                tensor.copy_(fresh[name])
-        if self._device.type == "cuda":
-            # Predictions may run on streams that know nothing of this one.
-            torch.cuda.synchronize(self._device)
-        return replace(candidate, network=served.network)
 
     def _note_swap(self, manifest: Manifest, seconds: float, pause_seconds: float) -> None:
         stats = self._stats
@@ -354,7 +314,7 @@ class HotTeacher:
     def _reject(self, reason: str, error: Exception) -> None:
         """Count a refusal; say it once, not at every retry."""
         is_news = str(error) != str(self._last_error)
-        if reason == "missing" and self._served is None:
+        if reason == "missing" and self._slot.served is None:
             # Nothing is published yet, and `start` waits for it. Why nothing could be fetched is
             # a better reason than that nothing was.
             self._last_error = self._last_error or error
@@ -367,7 +327,7 @@ class HotTeacher:
         _tell(self._on_reject, reason, error)
 
     def _require_served(self) -> ServedVersion:
-        served = self._served
+        served = self._slot.served
         if served is None:
             raise RuntimeError("no teacher is served; use `with HotTeacher(...)` or call start()")
         return served

@@ -19,8 +19,9 @@ from versions import CREATED_AT, Paired, point, publish
 
 from teacherd.models.artifact import Manifest
 from teacherd.models.backbone import BackboneConfig, build_backbone
-from teacherd.models.hot_teacher import HotTeacher, Mode, NoTeacherError
+from teacherd.models.hot_teacher import HotTeacher, NoTeacherError
 from teacherd.models.preprocessing import Preprocessing
+from teacherd.models.serving_slot import Mode
 
 
 @pytest.fixture(params=MODES)

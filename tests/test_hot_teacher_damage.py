@@ -25,7 +25,8 @@ from torch import nn
 from versions import Paired, point, publish
 
 from teacherd.models.artifact import WEIGHTS, version_folder
-from teacherd.models.hot_teacher import HotTeacher, Mode
+from teacherd.models.hot_teacher import HotTeacher
+from teacherd.models.serving_slot import Mode
 
 
 @pytest.fixture(params=MODES)

@@ -10,7 +10,8 @@ from signing_keys import make_keys
 from versions import point
 
 from teacherd.models.artifact import SIGNATURE, version_folder
-from teacherd.models.hot_teacher import HotTeacher, Mode
+from teacherd.models.hot_teacher import HotTeacher
+from teacherd.models.serving_slot import Mode
 from teacherd.models.signature import SigningKey
 
 

@@ -19,8 +19,9 @@ from versions import Paired, point, publish
 from teacherd.models.artifact import WEIGHTS, read_manifest, version_folder
 from teacherd.models.backbone import build_backbone
 from teacherd.models.current_pointer import CurrentPointer
-from teacherd.models.hot_teacher import HotTeacher, Mode
+from teacherd.models.hot_teacher import HotTeacher
 from teacherd.models.prediction import Prediction
+from teacherd.models.serving_slot import Mode
 
 
 @pytest.fixture(params=MODES)
@@ -36,19 +37,19 @@ def test_a_swap_for_which_there_is_no_memory_is_tried_again(
     clock = [0.0]
     publish(tmp_path, 1)
     with started(tmp_path, mode="in_place", monotonic=lambda: clock[0]) as teacher:
-        copy_over = teacher._copy_over
+        copy_over = teacher._slot._copy_over
 
         def fail(_candidate: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        monkeypatch.setattr(teacher, "_copy_over", fail)
+        monkeypatch.setattr(teacher._slot, "_copy_over", fail)
         publish(tmp_path, 2)
         looks, failures = [], []
         for seconds in (0.0, 3599.0, 1.0, 299.0, 1.0):
             clock[0] += seconds
             looks.append(teacher.refresh())
             failures.append(teacher.stats.failures.get("internal", 0))
-        monkeypatch.setattr(teacher, "_copy_over", copy_over)
+        monkeypatch.setattr(teacher._slot, "_copy_over", copy_over)
         clock[0] += 300.0
 
         assert ([False] * 5, [1, 1, 2, 2, 3]) == (looks, failures)

@@ -15,7 +15,8 @@ from serving_process import ServingProcess
 from versions import publish
 
 from teacherd.models.backbone import BackboneConfig, build_backbone
-from teacherd.models.hot_teacher import HotTeacher, Mode
+from teacherd.models.hot_teacher import HotTeacher
+from teacherd.models.serving_slot import Mode
 
 ARCHITECTURE = BackboneConfig(name="mlp", input_shape=(4,), arguments={"width": 16, "depth": 1})
 NAMES = tuple("abcdefgh")

@@ -11,7 +11,8 @@ from versions import Paired, point, publish
 from teacherd.models.artifact import version_folder
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.current_pointer import CurrentPointer
-from teacherd.models.hot_teacher import HotTeacher, Mode
+from teacherd.models.hot_teacher import HotTeacher
+from teacherd.models.serving_slot import Mode
 
 BATCH = np.ones((2, 4), dtype=np.float32)
 
