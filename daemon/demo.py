@@ -249,19 +249,21 @@ class Demo:
             UnavailableError: Nothing moves any more.
         """
         started = last_change = time.monotonic()
+        before: object = None
         while _progress(self._samples) != (num_instances, NUM_TASKS):
             time.sleep(_POLL_SECONDS)
             now = time.monotonic()
-            before = _progress(self._samples)
             try:
                 status = fetch_status(url)
                 self._samples.append(_sample(status, seconds=now - started))
                 self._num_classes = status["classes"]["head"]
+                # Steps, too: on a machine that is busy a task takes minutes.
+                seen = (_progress(self._samples), status["task"])
+                if seen != before:
+                    before, last_change = seen, now
             except UnavailableError:
                 if not self._samples:  # it is listening: the first answer must come
                     raise
-            if _progress(self._samples) != before:
-                last_change = now
             if now - last_change > _STALL_SECONDS:
                 raise UnavailableError(f"nothing moves, see {self._out / 'daemon.log'}")
             yield self._samples[-1]

@@ -154,3 +154,42 @@ def test_a_missing_library_is_told_before_anything_is_done(
         Demo(config).run()
 
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_moving", [True, False])
+def test_a_task_that_takes_minutes_is_waited_for_while_its_steps_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_moving: bool
+) -> None:
+    """A machine may be busy with other things; a daemon that hangs is told as one."""
+    clock, asked = [0.0], []
+
+    def sleep(_: float) -> None:
+        clock[0] += 60.0
+
+    def answer(_: str) -> dict[str, Any]:
+        asked.append(clock[0])
+        is_done = len(asked) == 10
+        return {
+            "lineage": {"tasks": NUM_TASKS if is_done else 1, "current": 0},
+            "learning": {"head_accuracy": {}},
+            "teacher": {"newest_event_ms": None},
+            "intake": {"records": 800},
+            "classes": {"head": 10},
+            "task": {"number": 1, "steps_done": len(asked) if is_moving else 3},
+        }
+
+    monkeypatch.setattr(demo_module, "fetch_status", answer)
+    monkeypatch.setattr(demo_module.time, "sleep", sleep)
+    monkeypatch.setattr(demo_module.time, "monotonic", lambda: clock[0])
+    demo = Demo(
+        DemoConfig(
+            dataset="digits", data_root=tmp_path, out=tmp_path, drift="rotate", seconds=1.0, seed=0
+        )
+    )
+    samples = demo._samples_until_learned("http://127.0.0.1:1", 800)
+
+    if is_moving:
+        assert 10 == len(list(samples))
+    else:
+        with pytest.raises(UnavailableError, match="nothing moves"):
+            list(samples)
