@@ -38,7 +38,6 @@ from teacherd.daemon.mirror import Mirror
 from teacherd.daemon.mirroring import Mirroring
 from teacherd.daemon.opening import load_head, open_lineage
 from teacherd.daemon.places import record_skip, seek_to_places
-from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_start import pack_start
 from teacherd.daemon.recovery import settings_of_next_task
 from teacherd.daemon.resumption import Resumption
@@ -165,9 +164,16 @@ class Assembly:
         self._control = ControlSocket(directory, self.commands, stop=self._stop)
         return self._control
 
-    def dismiss_ranks(self) -> None:
-        """Let the other ranks end, after the last thing that was learned; the learning thread's."""
-        self._leadership.tell(RankMessage("stop"))
+    def dismiss_ranks(self, *, is_told: bool) -> None:
+        """Let the other ranks end, after the last thing that was learned; the learning thread's.
+
+        Args:
+            is_told: Whether this process was told to end.
+
+        Raises:
+            TemporaryError: Another rank was, and not this one.
+        """
+        self._leadership.dismiss(is_told=is_told)
 
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""

@@ -8,6 +8,8 @@ import torch
 from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.draining import Draining
+from teacherd.daemon.errors import TemporaryError
+from teacherd.daemon.leader import TOLD_ELSEWHERE
 from teacherd.daemon.leading_learner import unpack_beginning
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.rank_channel import RankChannel
@@ -81,9 +83,12 @@ class Following:
 
         Raises:
             RankLostError: Another rank is gone, or hangs.
+            TemporaryError: Another one was told to end, and not this one.
         """
         while (message := self._channel.hear()).word != "stop":
             self._handlers[message.word](message)
+        if message.facts["is_told"] and not self._wants_stop():
+            raise TemporaryError(TOLD_ELSEWHERE)
 
     def _take_head(self, message: RankMessage) -> None:
         """Begin anew from the network that rank 0 begins from."""

@@ -11,12 +11,17 @@ from teacherd.consumers.buffer_standing import BufferStanding
 from teacherd.consumers.buffered_task import BufferedTask, Cause
 from teacherd.consumers.task_buffer import LostRange
 from teacherd.daemon.draining import Draining
+from teacherd.daemon.errors import TemporaryError
 from teacherd.daemon.rank_channel import RankChannel
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_report import RankReport
 from teacherd.daemon.task_message import unpack_task
 from teacherd.models.ranks import Ranks
 
+TOLD_ELSEWHERE = (
+    "another rank was told to end; all have, in order, and this one goes on when it is there again"
+)
+"""torchrun takes the exit code 0 for the end of all learning, and would wait for nobody."""
 _TICK_SECONDS = 1.0
 _NOTHING = BufferStanding(
     instances=0,
@@ -61,6 +66,8 @@ class Leader:
         self._monotonic = monotonic
         self._next_tick = 0.0
         self._is_together = False
+        self._is_told_elsewhere = False
+        """Whether another rank was told to end."""
         self._skips: list[LostRange] = []
 
     def tell(self, message: RankMessage) -> None:
@@ -90,6 +97,7 @@ class Leader:
         for report in self.reports:
             self._skips += report.skips
             if report.wants_stop:
+                self._is_told_elsewhere = True
                 self._stop.set()
         if all(report.is_at_end for report in self.reports):
             self._draining.reach_end_elsewhere()
@@ -101,6 +109,20 @@ class Leader:
         answers = self._channel.collect()
         self.ask()
         return [unpack_task(answer) for answer in answers if answer.word == "part"]
+
+    def dismiss(self, *, is_told: bool) -> None:
+        """Let all ranks end.
+
+        Args:
+            is_told: Whether this process was told to end.
+
+        Raises:
+            TemporaryError: Another one was, and not this one.
+        """
+        is_elsewhere = self._is_told_elsewhere
+        self._channel.tell(RankMessage("stop", {"is_told": is_told or is_elsewhere}))
+        if is_elsewhere and not is_told:
+            raise TemporaryError(TOLD_ELSEWHERE)
 
     def take_skips(self) -> list[LostRange]:
         """Hand over what others have found to be gone."""

@@ -68,6 +68,18 @@ class Leadership:
         if self._leader is not None:
             self._leader.tell(message)
 
+    def dismiss(self, *, is_told: bool) -> None:
+        """Let all ranks end.
+
+        Args:
+            is_told: Whether this process was told to end.
+
+        Raises:
+            TemporaryError: Another one was, and not this one.
+        """
+        if self._leader is not None:
+            self._leader.dismiss(is_told=is_told)
+
     def build_buffer(self, config: TaskBufferConfig) -> TaskBuffer:
         """Build what tasks are cut from: with the others' records, if they read any."""
         if self._leader is None:

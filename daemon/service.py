@@ -74,6 +74,8 @@ class Service:
         self._config = config
         self._reread = reread
         self._stop = threading.Event()
+        self._is_told = threading.Event()
+        """Set by a signal; a command, an error or another rank may end the process as well."""
         self._force = threading.Event()
         self._reload = threading.Event()
         self._state = "starting"
@@ -102,7 +104,12 @@ class Service:
         Raises:
             TeacherdError: It could not start.
         """
-        handlers = ending(stop=self._stop, force=self._force, hang_up=lambda *_: self._reload.set())
+        handlers = ending(
+            stop=self._is_told,
+            force=self._force,
+            hang_up=lambda *_: self._reload.set(),
+            on_end=self._stop.set,
+        )
         with handled(handlers), ExitStack() as closing_last:
             endpoints = self._open_endpoints(closing_last)
             self._log.info("listening", host=self._config.endpoints.host, port=endpoints.port)
@@ -301,7 +308,7 @@ class Service:
         give_way(self._config.process.learning_niceness)
         with rank_problems():
             assembly.learning.run()
-            assembly.dismiss_ranks()
+            assembly.dismiss_ranks(is_told=self._is_told.is_set())
 
     @property
     def _may_wait(self) -> bool:

@@ -25,15 +25,22 @@ class Release:
     Args:
         config: Laid over a configuration of small tasks, each of which gives a version.
         first: Offset of the first record of the source.
+        pods: Of the daemon; with several nobody serves inference.
     """
 
     def __init__(
-        self, cluster: Cluster, name: str, config: dict[str, Any], *, first: int = 1
+        self,
+        cluster: Cluster,
+        name: str,
+        config: dict[str, Any],
+        *,
+        first: int = 1,
+        pods: int = 1,
     ) -> None:
         self._cluster = cluster
         self._name = name
         self._first = first
-        self._values = _values(cluster.image, config)
+        self._values = _values(cluster.image, config, pods)
         self.produced = 0
 
     def install(self) -> float:
@@ -121,6 +128,22 @@ class Release:
         answer = self._exec("teacherd", "config", "show", "--json", *_CONFIG)[1]
         return json.loads(answer)[section][key]
 
+    def wait_until_joined(self, size: int) -> float:
+        """Wait until so many ranks learn together, and as many have reported."""
+
+        def is_there() -> bool:
+            status = self.status()
+            is_ready = status.get("state") == "ready"
+            return is_ready and status.get("ranks", {}).get("size") == size
+
+        return wait_until(is_there, f"{size} ranks that learn together", seconds=600)
+
+    def planned(self) -> int:
+        """Return how many records the plans have, each counted as often as it is in one."""
+        entries = map(json.loads, self.lineage()[1].splitlines())
+        plans = [each for each in entries if each["kind"] == "plan"]
+        return sum(closed["count"] for plan in plans for closed in plan["ranges"])
+
     def daemon(self) -> dict[str, Any] | None:
         """Return the daemon's pod."""
         pods = self._pods("daemon")
@@ -140,11 +163,12 @@ class Release:
 
         return wait_until(is_there, "a daemon that is ready")
 
-    def delete_pod(self) -> tuple[str, float]:
-        """Delete the daemon's pod in order; return which it was and how long it took."""
-        uid = (self.daemon() or {})["metadata"]["uid"]
+    def delete_pod(self, number: int = 0) -> tuple[str, float]:
+        """Delete a pod of the daemon in order; return which it was and how long it took."""
+        name = f"{self._name}-{number}"
+        uid = self._cluster.get("pod", name)["metadata"]["uid"]
         began = time.monotonic()
-        self._cluster.kubectl("delete", "pod", f"{self._name}-0", "--wait=true")
+        self._cluster.kubectl("delete", "pod", name, "--wait=true")
         return uid, round(time.monotonic() - began, 1)
 
     def run_out_of_memory(self) -> str:
@@ -210,7 +234,7 @@ def _is_ready(pod: dict[str, Any]) -> bool:
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
-def _values(image: str, config: dict[str, Any]) -> dict[str, Any]:
+def _values(image: str, config: dict[str, Any], pods: int) -> dict[str, Any]:
     repository, _, tag = image.rpartition(":")
     make = 'python -c "$0"; teacherd pretrain patterns.npz --epochs 5 --out base'
     small = {"cpu": "100m", "memory": "512Mi"}
@@ -218,8 +242,11 @@ def _values(image: str, config: dict[str, Any]) -> dict[str, Any]:
         "image": {"repository": repository, "tag": tag},
         "base": {"command": ["sh", "-ec", make, PATTERNS]},
         "persistence": {"size": "2Gi"},
-        "daemon": {"resources": {"requests": small, "limits": {"memory": "3Gi"}}},
-        "serve": {"resources": {"requests": small, "limits": {"memory": "2Gi"}}},
+        "daemon": {"pods": pods, "resources": {"requests": small, "limits": {"memory": "3Gi"}}},
+        "serve": {
+            "enabled": pods == 1,
+            "resources": {"requests": small, "limits": {"memory": "2Gi"}},
+        },
         "networkPolicy": {"daemonFrom": [{"podSelector": {"matchLabels": PRODUCER}}]},
         "secret": {"environment": {"TEACHERD_ENDPOINTS__TOKEN": _TOKEN}},
         "config": {

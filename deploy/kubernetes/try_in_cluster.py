@@ -6,7 +6,8 @@ an image that its nodes have or can pull:
 
     KUBECONFIG=... python3 deploy/kubernetes/try_in_cluster.py --image teacherd:trial
 
-`--kafka HOST:PORT`, a broker that pods can reach, adds a release that learns from a topic there.
+`--kafka HOST:PORT`, a broker that pods can reach, adds a release that learns from a topic there,
+and one of two pods that learn one model from it; `--only learn_as_several_pods` tries this alone.
 Works in a namespace of its own that enforces the Pod Security Standard `restricted`, says what each
 trial showed, and ends with a JSON object of the figures. Exits 1 at the first trial that fails.
 """
@@ -51,7 +52,6 @@ class Trial:
     def install(self) -> None:
         """`helm install --wait` returns when daemon and inference pods are ready."""
         self.figures["seconds_to_install"] = self._release.install()
-        self._cluster.start_client()
         say(f"installed and ready after {self.figures['seconds_to_install']} s, in `restricted`")
 
     def publish(self) -> None:
@@ -215,6 +215,50 @@ class Trial:
         )
         release.uninstall()
 
+    def learn_as_several_pods(self) -> None:
+        """Two pods learn from a topic of four partitions; either goes in the middle of a task."""
+        if self._kafka is None:
+            say("several pods: left out, no --kafka")
+            return
+        topic = f"trial-{secrets.token_hex(3)}"
+        settings = {
+            "source": "kafka",
+            "kafka": {"bootstrap_servers": self._kafka, "topic": topic, "group": topic},
+            "process": {"rank_timeout_seconds": 30.0, "learning_niceness": 0},
+            # How many records a task has depends on what each pod has read when it is cut.
+            "tasks": {"instances": TASK_RECORDS, "min_instances": 1, "max_age_seconds": 5.0},
+        }
+        release = Release(self._cluster, "teacherd-pods", settings, first=0, pods=2)
+        wait_until(
+            lambda: self._produce(topic, RECORDS_AT_ONCE, partitions=4) == 0,
+            "a broker that takes records",
+        )
+        release.produced = RECORDS_AT_ONCE
+        release.install()
+        self.figures["seconds_until_joined"] = release.wait_until_joined(2)
+        release.wait_until_learned()
+        read = [each["records"] for each in release.status()["ranks"]["each"]]
+        expect(all(read), f"records read by both pods, not {read}")
+        before = release.lineage()
+        for number in (1, 0):
+            expect(self._produce(topic, RECORDS_AT_ONCE) == 0, "a topic that takes records")
+            release.produced += RECORDS_AT_ONCE
+            release.wait_until_in_task()
+            release.delete_pod(number)
+            seconds = release.wait_until_joined(2)
+            self.figures[f"seconds_until_joined_without_{number}"] = seconds
+            release.wait_until_learned()
+            release.expect_same(before)
+        planned = release.planned()
+        expect(planned == release.produced, f"each record in one plan, not {planned}")
+        self.figures |= {"pods_produced": release.produced, "pods_planned": planned}
+        say(
+            f"two pods: {release.produced} records in four partitions, {release.learned()} "
+            f"learned, {planned} in plans, each pod deleted inside a task, same lineage, "
+            f"{release.verify()} versions verified"
+        )
+        release.uninstall()
+
     @contextmanager
     def _producing(self, topic: str) -> Iterator[None]:
         """Produce to a topic meanwhile, for some seconds."""
@@ -223,14 +267,43 @@ class Trial:
             yield
         expect(producing.returncode == 0, "a topic that takes records")
 
-    def _produce(self, topic: str, count: int) -> int:
-        command = ("exec", "client", "--", *self._production(topic, count))
+    def _produce(self, topic: str, count: int, *, partitions: int = 1) -> int:
+        production = self._production(topic, count, partitions=partitions)
+        command = ("exec", "client", "--", *production)
         return self._cluster.try_to("kubectl", *command)[0]
 
-    def _production(self, topic: str, count: int, *options: str) -> tuple[str, ...]:
+    def _production(
+        self, topic: str, count: int, *options: str, partitions: int = 1
+    ) -> tuple[str, ...]:
         to = f"kafka://{self._kafka}/{topic}"
-        produce = ("teacherd", "produce", "patterns.npz", "--to", to, "--partitions", "1")
+        produce = (
+            "teacherd",
+            "produce",
+            "patterns.npz",
+            "--to",
+            to,
+            "--partitions",
+            str(partitions),
+        )
         return (*produce, "--limit", str(count), *options)
+
+
+TOGETHER = (
+    Trial.refuse,
+    Trial.install,
+    Trial.publish,
+    Trial.delete,
+    Trial.run_out_of_memory,
+    Trial.upgrade,
+    Trial.fail_upgrade,
+    Trial.drain,
+    Trial.read_volume,
+    Trial.count,
+    Trial.reinstall,
+)
+"""With one release, in this order."""
+APART = (Trial.learn_from_kafka, Trial.learn_as_several_pods)
+"""Each with a release of its own."""
 
 
 def main() -> None:
@@ -242,26 +315,18 @@ def main() -> None:
     parser.add_argument("--namespace", default="teacherd-trial", help="made and deleted")
     parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that pods can reach")
     parser.add_argument("--keep", action="store_true", help="leave the namespace there")
+    apart = [each.__name__ for each in APART]
+    parser.add_argument("--only", choices=apart, help="one of the trials that need no other")
     arguments = parser.parse_args()
     cluster = Cluster(arguments.namespace, arguments.image)
     trial = Trial(cluster, arguments.kafka)
-    steps = (
-        trial.refuse,
-        trial.install,
-        trial.publish,
-        trial.delete,
-        trial.run_out_of_memory,
-        trial.upgrade,
-        trial.fail_upgrade,
-        trial.drain,
-        trial.read_volume,
-        trial.count,
-        trial.reinstall,
-        trial.learn_from_kafka,
-    )
+    steps = [*TOGETHER, *APART]
+    if arguments.only:
+        steps = [each for each in APART if each.__name__ == arguments.only]
     with cluster.namespace_of_ours(is_kept=arguments.keep):
+        cluster.start_client()
         for step in steps:
-            step()
+            step(trial)
     print(json.dumps(trial.figures))
 
 
