@@ -36,6 +36,11 @@ class Method:
     memory: str = "none"
     """What it stores of old data, in words."""
 
+    @property
+    def is_variant(self) -> bool:
+        """Whether it is ours but for one thing, which is what its text says then."""
+        return self.text.startswith(("ours with", "idea:"))
+
 
 def _change(config: LearnerConfig, changes: Mapping[str, Any]) -> LearnerConfig:
     """Return the config with keys such as `distillation.dust_weight` changed."""

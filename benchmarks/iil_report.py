@@ -116,7 +116,8 @@ def _cell(figure: Figure | None) -> str:
 def _plot(summary: Mapping[str, Any], path: Path) -> None:
     """Draw PP over the tasks, and PP against F at the end, of methods with as many orders as any.
 
-    A mean over fewer of them would be compared with what it cannot be compared with.
+    A mean over fewer of them would be compared with what it cannot be compared with. Variants of
+    ours are grey dots on the right: there are too many to be told apart.
     """
     import matplotlib as mpl  # noqa: PLC0415 - heavy, and only a report needs it
 
@@ -128,10 +129,14 @@ def _plot(summary: Mapping[str, Any], path: Path) -> None:
     for name, each in summary["methods"].items():
         if name == "joint" or not each["curve"] or len(each["orders"]) < most:
             continue
+        pp, f = each["pp"], each["f"]
+        method = ALL_METHODS.get(name.partition("@")[0])
+        if method is not None and method.is_variant:
+            right.plot(f["mean"], pp["mean"], "o", color="darkgray", markersize=4, zorder=1)
+            continue
         tasks, gained, _ = zip(*each["curve"], strict=True)
         style = {"linewidth": 2.5, "color": "black"} if name == "ours" else {"linewidth": 1.0}
         (line,) = left.plot([0, *tasks], [0, *gained], label=name, **style)
-        pp, f = each["pp"], each["f"]
         right.errorbar(
             f["mean"],
             pp["mean"],
@@ -140,6 +145,7 @@ def _plot(summary: Mapping[str, Any], path: Path) -> None:
             fmt="o",
             color=line.get_color(),
             markersize=5,
+            elinewidth=0.7,
         )
         right.annotate(
             name, (f["mean"], pp["mean"]), fontsize=7, xytext=(4, 3), textcoords="offset points"
