@@ -20,7 +20,6 @@ from iil_avalanche import FrozenBatchNorm, Pairs, Recipe
 from torch import Tensor, nn
 
 from teacherd.daemon.dataset import Dataset
-from teacherd.models.augmentation import augment
 from teacherd.models.optimizer import build_optimizer
 from teacherd.models.preprocessing import Preprocessing
 
@@ -39,7 +38,7 @@ class IcarlTrainer:
         with torch.no_grad():
             classifier.weight[:num_base] = head.weight
             classifier.bias[:num_base] = head.bias
-        extractor = FrozenBatchNorm(nn.Sequential(Normalised(setup.preprocessing), features))
+        extractor = FrozenBatchNorm(features, setup.preprocessing)
         self._strategy = self._build_strategy(extractor, classifier.to(setup.device))
         # What the first forward pass would tell it, which the base's epochs do without.
         plugin = next(each for each in self._strategy.plugins if hasattr(each, "embedding_size"))
@@ -107,36 +106,9 @@ class IcarlTrainer:
             train_mb_size=learning.batch_size,
             eval_mb_size=256,
             device=setup.device,
-            plugins=[RawRecipe(setup, learning)],  # type: ignore[arg-type] # asks for what both have
+            plugins=[Recipe(learning)],  # type: ignore[arg-type] # asks for what both have
             evaluator=EvaluationPlugin(loggers=[]),
         )
-
-
-class RawRecipe(Recipe):
-    """The recipe of a step for a model that normalises its inputs itself."""
-
-    def before_forward(self, strategy: Any, **_: Any) -> None:  # noqa: ANN401 - avalanche's
-        """Set the step's learning rate, and augment its inputs."""
-        optimizer = self._config.optimizer
-        num_steps = self._config.epochs * len(strategy.dataloader)
-        step = strategy.clock.train_exp_iterations
-        for group in strategy.optimizer.param_groups:
-            group["lr"] = optimizer.learning_rate * optimizer.factor(step, num_steps)
-        generator = torch.Generator(strategy.mb_x.device)
-        generator.manual_seed(int(torch.randint(2**62, ())))
-        strategy.mbatch[0] = augment(strategy.mb_x, self._config.augmentation, generator)
-
-
-class Normalised(nn.Module):
-    """What raw inputs go through first."""
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self._preprocessing = preprocessing
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return normalised inputs."""
-        return self._preprocessing.apply(inputs)
 
 
 class Known(nn.Module):
