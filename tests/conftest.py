@@ -15,6 +15,7 @@ from programs import find_program
 if TYPE_CHECKING:
     from kafka_reading import KafkaSources
     from kafka_service import KafkaService
+    from ranked_daemon import RankedDaemons
 
 RequiresProgram = Callable[[str, str], Path]
 
@@ -79,3 +80,12 @@ def open_source(kafka: "KafkaService") -> "Iterator[KafkaSources]":
 
     with closing(KafkaSources(kafka.bootstrap)) as sources:
         yield sources
+
+
+@pytest.fixture
+def make_ranks() -> "Iterator[RankedDaemons]":
+    """Give `make_ranks(directory, settings, num_ranks=..., max_restarts=...)`; all are ended."""
+    from ranked_daemon import RankedDaemons  # noqa: PLC0415 - as above
+
+    with closing(RankedDaemons()) as daemons:
+        yield daemons

@@ -1,6 +1,5 @@
 """Several ranks whose model gets new classes: what has no class yet is kept by rank 0, for all."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from daemon_process import DaemonProcess
 from kafka_daemon import CLASSES, kafka_settings
 from kafka_service import KafkaService
 from kafka_stream import KafkaStream
-from ranked_daemon import START_SECONDS, RankedDaemon, largest_difference, stream_settings
+from ranked_daemon import START_SECONDS, RankedDaemons, largest_difference, stream_settings
 from stream_writing import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
@@ -39,22 +38,6 @@ GROWING: dict[str, dict[str, Any]] = {
 }
 """A gate that lets all pass: what it decides is not the matter here."""
 MEMORY = {"memory": {"instances_per_class": 3}}
-
-MakeRanks = Callable[..., RankedDaemon]
-
-
-@pytest.fixture
-def make_ranks() -> Iterator[MakeRanks]:
-    """Give `make_ranks(directory, settings, num_ranks=...)`."""
-    made: list[RankedDaemon] = []
-
-    def make(directory: Path, settings: dict[str, Any], **options: int) -> RankedDaemon:
-        made.append(RankedDaemon(directory, settings, **options))  # type: ignore[arg-type] # as named
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
 
 
 def growing_digits(start: int, end: int) -> list[NewRecord]:
@@ -112,7 +95,7 @@ def learning_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_two_ranks_grow_on_a_stream_log_as_one_process_does(
-    make_ranks: MakeRanks, digits_base_model: Path, tmp_path: Path
+    make_ranks: RankedDaemons, digits_base_model: Path, tmp_path: Path
 ) -> None:
     """The same labels wait, become a class and are dropped; the heads' weights are equal.
 
@@ -157,7 +140,7 @@ def test_two_ranks_grow_on_a_stream_log_as_one_process_does(
 
 
 def test_what_ranks_defer_of_their_partitions_is_taken_in_by_another_number_of_them(
-    kafka: KafkaService, make_ranks: MakeRanks, tmp_path: Path
+    kafka: KafkaService, make_ranks: RankedDaemons, tmp_path: Path
 ) -> None:
     """Two ranks are killed inside a task; three finish it, take in what waits, and drain.
 

@@ -1,8 +1,6 @@
 """The daemon as several ranks that torchrun starts: one lineage, one model, each record once."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from base_models import digits
@@ -10,7 +8,7 @@ from daemon_process import DaemonProcess
 from kafka import KafkaConsumer, TopicPartition
 from kafka_daemon import assert_each_once, feature_values, kafka_settings, num_instances
 from kafka_service import KafkaService
-from ranked_daemon import START_SECONDS, RankedDaemon, largest_difference, stream_settings
+from ranked_daemon import START_SECONDS, RankedDaemons, largest_difference, stream_settings
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
@@ -20,22 +18,6 @@ from teacherd.daemon.control_socket import ask_daemon
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
 """Of any weight after three tasks, relative to the largest one."""
-
-MakeRanks = Callable[..., RankedDaemon]
-
-
-@pytest.fixture
-def make_ranks() -> Iterator[MakeRanks]:
-    """Give `make_ranks(directory, settings, num_ranks=..., max_restarts=...)`."""
-    made: list[RankedDaemon] = []
-
-    def make(directory: Path, settings: dict[str, Any], **options: int) -> RankedDaemon:
-        made.append(RankedDaemon(directory, settings, **options))  # type: ignore[arg-type] # as named
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
 
 
 def append_digits(directory: Path, start: int, end: int) -> None:
@@ -52,7 +34,7 @@ def append_digits(directory: Path, start: int, end: int) -> None:
 
 
 def test_two_ranks_learn_a_stream_log_to_the_weights_of_one_process(
-    make_ranks: MakeRanks, digits_base_model: Path, tmp_path: Path
+    make_ranks: RankedDaemons, digits_base_model: Path, tmp_path: Path
 ) -> None:
     """The second rank has no records of its own; both end in order when they are told to."""
     joined, alone = tmp_path / "joined", tmp_path / "alone"
@@ -81,7 +63,7 @@ def test_two_ranks_learn_a_stream_log_to_the_weights_of_one_process(
 
 
 def test_ranks_read_the_partitions_of_a_topic_between_them(
-    kafka: KafkaService, make_ranks: MakeRanks, tmp_path: Path
+    kafka: KafkaService, make_ranks: RankedDaemons, tmp_path: Path
 ) -> None:
     """First by two ranks, then by three, of which one has none: until all is drained.
 

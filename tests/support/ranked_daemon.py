@@ -77,6 +77,26 @@ class RankedDaemon(DaemonProcess):
         self.wait_until(lambda: len(self.outcomes()) >= number, seconds)
 
 
+class RankedDaemons:
+    """Called in place of RankedDaemon; `close` ends those that were made."""
+
+    def __init__(self) -> None:
+        self._made: list[RankedDaemon] = []
+
+    def __call__(
+        self, directory: Path, settings: dict[str, Any], *, num_ranks: int, max_restarts: int = 0
+    ) -> RankedDaemon:
+        """Return one, not started yet."""
+        made = RankedDaemon(directory, settings, num_ranks=num_ranks, max_restarts=max_restarts)
+        self._made.append(made)
+        return self._made[-1]
+
+    def close(self) -> None:
+        """End them."""
+        for daemon in self._made:
+            daemon.close()
+
+
 def stream_settings(directory: Path, base: Path) -> dict[str, Any]:
     """Return the settings of a daemon that learns digits from a stream log below a directory."""
     return {
