@@ -131,6 +131,11 @@ class Kill:
     failpoint: str | None = None
     seconds: float | None = None
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether every run comes to where it is killed, be it long after the last outcome."""
+        return self.failpoint is not None and not self.failpoint.startswith("*")
+
 
 @dataclass(slots=True)
 class Findings:
@@ -172,7 +177,7 @@ class CrashRig:
         self.daemon.start(kill.failpoint, *preparations)
         end = time.monotonic() + (_DEADLINE_SECONDS if kill.seconds is None else kill.seconds)
         while time.monotonic() < end and self.daemon.is_alive:
-            if self._is_done():
+            if not kill.is_certain and self._is_done():
                 # What follows the last outcome may still be where it is to be killed.
                 end = min(end, time.monotonic() + _AFTERMATH_SECONDS)
                 break
