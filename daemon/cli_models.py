@@ -186,6 +186,34 @@ def versions_show(
         print_facts(f"version {number}", describe(shown))
 
 
+@versions_app.command("diff")
+def versions_diff(
+    before: Annotated[
+        int | None, typer.Argument(metavar="[A]", help="Version; the other one's parent.")
+    ] = None,
+    after: Annotated[
+        int | None, typer.Argument(metavar="[B]", help="Version; the served one by default.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what version B is that A is not: tasks, classes, accuracy, settings, weights."""
+    from teacherd.daemon.version_difference import diff_versions
+
+    found = diff_versions(read_config(config, assignments), before, after)
+    if as_json:
+        print_json(found)
+        return
+    from teacherd.daemon.difference_tables import difference_facts, difference_tables
+
+    print_facts(f"version {found['from']} to {found['to']}", difference_facts(found))
+    for title, columns, rows in difference_tables(found):
+        typer.echo()
+        print_table(title, columns, rows)
+
+
 @versions_app.command("verify")
 def versions_verify(
     number: Annotated[int | None, typer.Argument(help="Version; all of them by default.")] = None,

@@ -201,7 +201,7 @@ def load_config(
 
 def changed_keys(old: Config, new: Config) -> list[str]:
     """Return the dotted keys in which two configurations differ."""
-    before, after = _flatten(asdict(old)), _flatten(asdict(new))
+    before, after = flatten(asdict(old)), flatten(asdict(new))
     return sorted(key for key in before | after if before.get(key) != after.get(key))
 
 
@@ -233,11 +233,12 @@ def _read_secrets(kafka: KafkaConfig) -> KafkaConfig:
     return replace(kafka, **secrets)
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a tree of sections by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         is_section = isinstance(value, Mapping)
-        flat |= _flatten(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
     return flat
 
 

@@ -1,6 +1,5 @@
 """What the versions verbs show: the lineage log and the folders, read without the lock."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log_file import StreamLogError
 from teacherd.daemon.config import Config
-from teacherd.daemon.entries import Outcome, Plan, Rollback
+from teacherd.daemon.entries import Outcome
 from teacherd.daemon.errors import StateError, TeacherdError, UsageError
 from teacherd.daemon.lineage import Lineage, VersionRecord
 from teacherd.daemon.lineage_log import LoggedEntry
@@ -17,6 +16,7 @@ from teacherd.daemon.lineage_reading import read_lineage
 from teacherd.daemon.reachability import replay_starts
 from teacherd.daemon.record_archive_opening import open_archive
 from teacherd.daemon.state_directory import PUBLIC
+from teacherd.daemon.version_origins import find_origins
 from teacherd.models.artifact import ArtifactError, read_manifest, verify_artifact, version_folder
 
 
@@ -26,17 +26,11 @@ def list_versions(config: Config) -> list[dict[str, Any]]:
     `is_kept` says whether its weights are on disk, `replay_from` the oldest kept version that has
     the records of all tasks since, `can_replay` is None where the records do not answer.
     """
-    entries, lineage, root = _read(config)
+    entries, lineage, root = read_versions(config)
     starts = _replay_starts(config, entries, root)
-    made: dict[int | None, tuple[LoggedEntry, Plan | None]] = {
-        logged.entry.version: (logged, None)
-        for logged in entries
-        if isinstance(logged.entry, Rollback)
-    }
-    made |= {outcome.version: (logged, plan) for logged, plan, outcome in _accepted(entries)}
     rows = []
-    for version, record in lineage.versions.items():
-        logged, plan = made.get(version, (entries[0], None))
+    for version, origin in find_origins(entries).items():
+        record, logged, plan = origin.record, origin.logged, origin.plan
         rows.append(
             {
                 "version": version,
@@ -46,7 +40,7 @@ def list_versions(config: Config) -> list[dict[str, Any]]:
                 "instances": plan.num_instances if plan else None,
                 "classes": len(record.classes),
                 "outer_ratio": _figure(logged, "outer_ratio"),
-                "gate": _gate(logged),
+                "gate": gate_word(logged),
                 "written_at": logged.written_at,
                 "state": _state(version, lineage, root),
                 "is_kept": version_folder(root, version).exists(),
@@ -64,16 +58,16 @@ def show_version(config: Config, number: int) -> dict[str, Any]:
         UsageError: There is no such version.
         StateError: Its manifest cannot be read.
     """
-    entries, lineage, root = _read(config)
-    _require_version(lineage, number)
+    entries, lineage, root = read_versions(config)
+    require_version(lineage, number)
     shown: dict[str, Any] = {
         "state": _state(number, lineage, root),
         "classes": list(lineage.versions[number].classes),
     }
-    for logged, plan, outcome in _accepted(entries):
-        if outcome.version == number:
-            shown["plan"] = asdict(plan)
-            shown["outcome"] = {"at": logged.written_at, **asdict(outcome)}
+    origin = find_origins(entries)[number]
+    if origin.plan is not None and origin.outcome is not None:
+        shown["plan"] = asdict(origin.plan)
+        shown["outcome"] = {"at": origin.logged.written_at, **asdict(origin.outcome)}
     folder = version_folder(root, number)
     if folder.exists():
         try:
@@ -89,10 +83,10 @@ def find_version(config: Config, number: int | None) -> tuple[Path, VersionRecor
     Raises:
         UsageError: There is no such version, or it was removed.
     """
-    _, lineage, root = _read(config)
+    _, lineage, root = read_versions(config)
     if number is None:
         number = lineage.current or 0
-    _require_version(lineage, number)
+    require_version(lineage, number)
     folder = version_folder(root, number)
     if not folder.exists():
         raise UsageError(
@@ -108,9 +102,9 @@ def verify_versions(config: Config, number: int | None) -> list[dict[str, Any]]:
     Raises:
         UsageError: There is no such version.
     """
-    _, lineage, root = _read(config)
+    _, lineage, root = read_versions(config)
     if number is not None:
-        _require_version(lineage, number)
+        require_version(lineage, number)
     rows = []
     for version in lineage.versions if number is None else (number,):
         state, reason = _verify(version, lineage, root)
@@ -151,22 +145,18 @@ def _replay_starts(
     )
 
 
-def _read(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
+def read_versions(config: Config) -> tuple[list[LoggedEntry], Lineage, Path]:
+    """Return the log's entries, what they say, and where the versions lie.
+
+    Raises:
+        UsageError: There is no lineage.
+        StateError: The log is damaged.
+    """
     directory = Path(config.process.state_directory)
     return *read_lineage(directory), directory / PUBLIC
 
 
-def _accepted(entries: list[LoggedEntry]) -> Iterator[tuple[LoggedEntry, Plan, Outcome]]:
-    """Yield outcomes that made a version, each with its plan as it was last tried."""
-    lineage = Lineage()
-    for logged in entries:
-        entry, plan = logged.entry, lineage.unfinished
-        lineage.apply(entry)
-        if isinstance(entry, Outcome) and entry.result == "accepted" and plan is not None:
-            yield logged, plan, entry
-
-
-def _gate(logged: LoggedEntry) -> str | None:
+def gate_word(logged: LoggedEntry) -> str | None:
     """Return what the gate said, and how far the candidate was taken."""
     outcome = logged.entry
     if not isinstance(outcome, Outcome):
@@ -178,7 +168,12 @@ def _figure(logged: LoggedEntry, name: str) -> float | None:
     return logged.entry.figures.get(name) if isinstance(logged.entry, Outcome) else None
 
 
-def _require_version(lineage: Lineage, number: int) -> None:
+def require_version(lineage: Lineage, number: int) -> None:
+    """See that a version is one of the lineage's.
+
+    Raises:
+        UsageError: It is not; the message says which there are.
+    """
     if number not in lineage.versions:
         newest = max(lineage.versions, default=None)
         known = "there is none yet" if newest is None else f"versions go from 0 to {newest}"

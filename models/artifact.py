@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from teacherd.models.backbone import BackboneConfig, NetworkFactory, build_backbone
 from teacherd.models.design import Design
@@ -321,6 +321,19 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
     Raises:
         ArtifactError: They are missing, damaged, of another network, or not finite.
     """
+    tensors = read_tensors(folder, manifest)
+    try:
+        fill_network(network, tensors)
+    except WeightsError as error:
+        raise ArtifactError(folder / WEIGHTS, error.reason, str(error)) from error
+
+
+def read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """Return a version's weights by name, verified, without a network to hold them against.
+
+    Raises:
+        ArtifactError: They are missing or damaged.
+    """
     path = folder / WEIGHTS
     data = read_file(path, largest_bytes=manifest.weights_bytes)
     if len(data) != manifest.weights_bytes:
@@ -328,7 +341,7 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
             path, "size", f"has {len(data)} bytes, the manifest says {manifest.weights_bytes}"
         )
     try:
-        fill_network(network, deserialize_weights(data, sha256=manifest.weights_sha256))
+        return deserialize_weights(data, sha256=manifest.weights_sha256)
     except WeightsError as error:
         raise ArtifactError(path, error.reason, str(error)) from error
 

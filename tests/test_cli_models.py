@@ -1,5 +1,6 @@
 """Verbs about networks and versions: what they print for people and for programs."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,9 +143,34 @@ def test_a_version_is_shown_whole(teacherd: CommandLine, lineage: Path) -> None:
     assert ", ".join(CLASSES) == facts["manifest.classes"]
 
 
+def test_two_versions_are_compared(teacherd: CommandLine, lineage: Path) -> None:
+    """The served one and its parent, unless others are named."""
+    found = teacherd("versions", "diff", "--config", lineage, "--json").json
+    named = teacherd("versions", "diff", "1", "0", "--config", lineage).out
+    lines = teacherd("versions", "diff", "--config", lineage).out.splitlines()
+
+    assert (0, 1, 10) == (found["from"], found["to"], found["instances_learned"])
+    assert "version 0 to 1" == lines[0]
+    assert ["relation", "1 was learned from 0"] == lines[1].split(maxsplit=1)
+    assert ["1", "1", "count", "10", "ungated", NOW] in [line.split() for line in lines]
+    assert "instances undone   10" in named
+    assert "settings" not in named  # none decided version 0
+
+
+def test_a_comparison_says_which_weights_were_removed(
+    teacherd: CommandLine, lineage: Path, tmp_path: Path
+) -> None:
+    """And how to have them again."""
+    shutil.rmtree(version_folder(tmp_path / "state" / "public", 0))
+    answer = teacherd("versions", "diff", "--config", lineage)
+
+    assert 0 == answer.code
+    assert "publication.keep_versions has removed 0; see `teacherd replay --out`" in answer.out
+
+
 def test_a_version_that_is_not_there_is_a_usage_error(teacherd: CommandLine, lineage: Path) -> None:
     """It says which there are."""
-    for verb in ("show", "verify"):
+    for verb in ("show", "verify", "diff"):
         answer = teacherd("versions", verb, "7", "--config", lineage, "--json")
 
         assert (2, "") == (answer.code, answer.out)
