@@ -189,10 +189,10 @@ def versions_show(
 @versions_app.command("diff")
 def versions_diff(
     before: Annotated[
-        int | None, typer.Argument(metavar="[A]", help="Version; the other one's parent.")
+        int | None, typer.Argument(metavar="A", help="Version; the other one's parent.")
     ] = None,
     after: Annotated[
-        int | None, typer.Argument(metavar="[B]", help="Version; the served one by default.")
+        int | None, typer.Argument(metavar="B", help="Version; the served one by default.")
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     assignments: SetOption = None,

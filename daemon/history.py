@@ -7,9 +7,10 @@ the log has them; samples begin anew with the process.
 import threading
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from teacherd.daemon.entries import Outcome, Plan, Publish
+from teacherd.daemon.entries import Outcome, Plan, Publish, Retry
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.sample_series import SampleSeries
 
@@ -26,6 +27,16 @@ _SETS = {
 """What a row says by name of evaluation set or holdout, and how such figures begin."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What a row says of its task's plan, as it was last tried."""
+
+    cause: str
+    instances: int
+    head: int
+    new_classes: tuple[str, ...]
+
+
 class History:
     """Filled by the learning thread and the service's, read by the endpoints'."""
 
@@ -34,14 +45,19 @@ class History:
         self._tasks: deque[dict[str, Any]] = deque(maxlen=_NUM_TASKS)
         self._happenings: deque[dict[str, Any]] = deque(maxlen=_NUM_HAPPENINGS)
         self._samples = SampleSeries()
-        self._plan: Plan | None = None
+        self._planned: dict[int, _Planned] = {}
+        """By task, of those that are learned, or were set aside and may be tried again."""
 
     def apply(self, logged: LoggedEntry) -> None:
         """Take one more entry of the log into account."""
         with self._lock:
             entry = logged.entry
             if isinstance(entry, Plan):
-                self._plan = entry
+                self._note(entry)
+            elif isinstance(entry, Retry) and entry.task in self._planned:
+                self._planned[entry.task] = replace(
+                    self._planned[entry.task], head=entry.head, new_classes=entry.new_classes
+                )
             elif isinstance(entry, Outcome):
                 self._tasks.append(self._row(entry, logged.written_at))
             elif isinstance(entry, Publish):
@@ -63,13 +79,22 @@ class History:
                 "samples": self._samples.to_json(),
             }
 
+    def _note(self, plan: Plan) -> None:
+        self._planned[plan.task] = _Planned(
+            plan.cause, plan.num_instances, plan.head, plan.new_classes
+        )
+        while len(self._planned) > _NUM_TASKS:
+            del self._planned[next(iter(self._planned))]
+
     def _row(self, outcome: Outcome, at: str) -> dict[str, Any]:
-        plan = self._plan if self._plan and self._plan.task == outcome.task else None
+        plan = self._planned.get(outcome.task)
+        if outcome.result in {"accepted", "empty"}:
+            self._planned.pop(outcome.task, None)  # nothing tries it again
         row: dict[str, Any] = {
             "task": outcome.task,
             "at": at,
             "cause": plan.cause if plan else None,
-            "instances": plan.num_instances if plan else None,
+            "instances": plan.instances if plan else None,
             "head": plan.head if plan else None,
             "new_classes": list(plan.new_classes) if plan else [],
             "result": outcome.result,

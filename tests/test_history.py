@@ -5,12 +5,14 @@ from pathlib import Path
 
 from assemblies import feature_records, make_bench
 
-from teacherd.daemon.entries import Outcome, Plan, Publish, Skip
+from teacherd.daemon.entries import Outcome, Plan, Publish, Retry, Skip
 from teacherd.daemon.history import History, sampled_values
 from teacherd.daemon.lineage_log import LoggedEntry, read_lineage_log
 
 
-def logged(entry: Plan | Outcome | Publish | Skip, at: str = "2026-01-01T00:00:00Z") -> LoggedEntry:
+def logged(
+    entry: Plan | Outcome | Publish | Retry | Skip, at: str = "2026-01-01T00:00:00Z"
+) -> LoggedEntry:
     """Return an entry as the log gives it."""
     return LoggedEntry(0, at, entry)
 
@@ -71,6 +73,28 @@ def test_a_task_is_told_by_plan_outcome_and_publish() -> None:
             "drift": {"outer": 0.2, "outer.threshold": 0.5},
         }
     ] == history.snapshot()["tasks"]
+
+
+def test_a_task_that_is_tried_again_is_told_by_its_own_plan() -> None:
+    """With the head it started from then, though others were planned since."""
+    history = History()
+    history.apply(logged(plan(1)))
+    history.apply(logged(Outcome(task=1, result="held")))
+    history.apply(logged(plan(2)))
+    history.apply(logged(Outcome(task=2, result="accepted", version=1, sha256="f")))
+    history.apply(
+        logged(Retry(task=1, attempt=2, head=1, learning_rate=0.1, cause="request", reason="held"))
+    )
+    history.apply(logged(Outcome(task=1, result="accepted", version=2, sha256="f")))
+
+    assert [
+        (1, "count", 10, 0, "held"),
+        (2, "count", 10, 1, "accepted"),
+        (1, "count", 10, 1, "accepted"),
+    ] == [
+        tuple(row[name] for name in ("task", "cause", "instances", "head", "result"))
+        for row in history.snapshot()["tasks"]
+    ]
 
 
 def test_what_is_out_of_the_ordinary_is_listed() -> None:
