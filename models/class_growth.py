@@ -1,6 +1,7 @@
 """What a task with new classes begins with: a student that has grown, and what it must keep."""
 
 import copy
+import functools
 from collections.abc import Callable, Collection
 
 import torch
@@ -121,14 +122,7 @@ class ClassGrowth:
         if num_new and self._config.weighting == "adaptive":
             # Rank 0's, as the strength of the dust is.
             similarity = self._ranks.from_first(
-                class_similarity(
-                    teacher,
-                    task,
-                    num_old=num_old,
-                    preprocessing=self._preprocessing,
-                    device=self._device,
-                    on_batch=self._on_batch,
-                )
+                functools.partial(self._similarity, teacher, task, num_old)
             )
         return OldClasses(
             self._config,
@@ -138,4 +132,20 @@ class ClassGrowth:
             similarity=similarity,
             temperature=self._temperature,
             device=self._device,
+        )
+
+    def _similarity(
+        self, teacher: nn.Module, task: Task, num_old: int, on_wait: Callable[[], object]
+    ) -> float:
+        def on_batch() -> None:
+            self._on_batch()
+            on_wait()
+
+        return class_similarity(
+            teacher,
+            task,
+            num_old=num_old,
+            preprocessing=self._preprocessing,
+            device=self._device,
+            on_batch=on_batch,
         )

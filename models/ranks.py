@@ -10,7 +10,7 @@ Legend: B batch.
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -121,13 +121,35 @@ class Ranks:
                 distributed.all_reduce(tensor)
         return tensor
 
-    def from_first(self, value: float) -> float:
-        """Return rank 0's number."""
-        held = torch.tensor(value, dtype=torch.float64)
-        if not self.is_alone:
-            with rank_errors():
-                distributed.broadcast(held, src=0)
-        return float(held)
+    def keep_abreast(self) -> None:
+        """Wait until every rank is here: where all do the same work, none gets far ahead.
+
+        Whoever waits for a slower one then waits for one batch of it, not for all: to wait longer
+        than the process group's timeout means that something is wrong.
+        """
+        self.sum_(torch.zeros(1))
+
+    def from_first(self, compute: Callable[[Callable[[], object]], float]) -> float:
+        """Return a number that rank 0 computes; the others hear meanwhile that it does.
+
+        Args:
+            compute: Called by rank 0, with what is to be called after each batch.
+        """
+        if self.is_alone:
+            return compute(lambda: None)
+        if self.rank == 0:
+            value = compute(lambda: self._hear_first(is_known=False))
+            return self._hear_first(is_known=True, value=value)[1]
+        while not (heard := self._hear_first(is_known=False))[0]:
+            pass
+        return heard[1]
+
+    def _hear_first(self, *, is_known: bool, value: float = 0.0) -> tuple[bool, float]:
+        """Return what rank 0 says, whatever the others do."""
+        held = torch.tensor([is_known, value], dtype=torch.float64)
+        with rank_errors():
+            distributed.broadcast(held, src=0)
+        return bool(held[0]), float(held[1])
 
     def sum_gradients(self, network: nn.Module, terms: Tensor) -> Tensor:
         """Add up the gradients of all ranks in place, and the terms of their losses; return these.

@@ -51,6 +51,7 @@ class TaskOpening:
             preprocessing,
             placement=placement,
             flip_share=config.distillation.flip_share,
+            ranks=ranks,
             on_batch=on_batch,
         )
         self._growth = ClassGrowth(
@@ -164,5 +165,4 @@ class TaskOpening:
     ) -> float | None:
         if sigma is not None or not self._config.distillation.needs_sigma:
             return sigma
-        # Rank 0's: on another kind of processor it could be a hair's breadth different.
-        return self._ranks.from_first(self._first_look.calibrate(teacher, batches, draws))
+        return self._first_look.calibrate(teacher, batches, draws)

@@ -3,6 +3,8 @@
 Legend: N instances, B batch, K classes.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -62,10 +64,15 @@ class TeacherAnswers:
         num_instances = self._batches.num_places
         share = self._ranks.share(num_instances)
         answers = []
+        # The largest share's: shares differ by at most one instance.
+        num_batches = math.ceil(math.ceil(num_instances / self._ranks.size) / _BATCH_SIZE)
+        asked = torch.split(share.of(torch.arange(num_instances)), _BATCH_SIZE)
         with torch.no_grad(), self._placement.autocast():
-            for places in torch.split(share.of(torch.arange(num_instances)), _BATCH_SIZE):
-                answers.append(self._teacher(self._batches.inputs_of(places)))
-                self._on_batch()
+            for _, places in itertools.zip_longest(range(num_batches), asked):
+                if places is not None:
+                    answers.append(self._teacher(self._batches.inputs_of(places)))
+                    self._on_batch()
+                self._ranks.keep_abreast()
         mine = torch.cat(answers).float()
         if self._ranks.is_alone:
             return mine

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from joined_learning import (
     grow,
     learn,
     learn_joined,
+    learn_slowly,
     overflow,
 )
 from torch import Tensor
@@ -70,6 +72,15 @@ def test_several_ranks_reach_the_weights_of_one(name: str, tmp_path: Path) -> No
             assert all(
                 torch.equal(one.candidate[key], other.candidate[key]) for key in one.candidate
             )
+
+
+def test_a_rank_that_is_slow_is_waited_for(tmp_path: Path) -> None:
+    """At its first look at a task, say: longer than a rank waits for one that has gone."""
+    waits = timedelta(seconds=8)
+    found = learn_joined(learn_slowly, num_ranks=2, directory=tmp_path, timeout=waits)
+
+    assert found[1].seconds > waits.total_seconds()
+    assert torch.equal(found[0].weights, found[1].weights)
 
 
 @pytest.mark.parametrize("groups", ["full", "random"])

@@ -1,8 +1,10 @@
 """Learns a task in one or several processes that gloo joins, and gives back what each came to."""
 
 import multiprocessing
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,7 +45,11 @@ METHOD = LearnerConfig(
 
 
 def learn_joined(
-    learn: Callable[[Ranks], Result], *, num_ranks: int, directory: Path
+    learn: Callable[[Ranks], Result],
+    *,
+    num_ranks: int,
+    directory: Path,
+    timeout: timedelta = timedelta(minutes=30),
 ) -> list[Result]:
     """Call a function in as many processes as there are ranks; return what it returned, by rank.
 
@@ -51,9 +57,10 @@ def learn_joined(
         learn: Must survive pickling, as must what it returns.
         num_ranks: 1 starts no process group.
         directory: Where the processes meet; empty.
+        timeout: For how long a rank waits for another.
     """
     processes = [
-        _CONTEXT.Process(target=_run, args=(learn, rank, num_ranks, directory))
+        _CONTEXT.Process(target=_run, args=(learn, rank, num_ranks, directory, timeout))
         for rank in range(num_ranks)
     ]
     for process in processes:
@@ -66,12 +73,22 @@ def learn_joined(
     return [torch.load(directory / f"{rank}.pt", weights_only=False) for rank in range(num_ranks)]
 
 
-def _run(learn: Callable[[Ranks], object], rank: int, num_ranks: int, directory: Path) -> None:
+def _run(
+    learn: Callable[[Ranks], object],
+    rank: int,
+    num_ranks: int,
+    directory: Path,
+    timeout: timedelta,
+) -> None:
     torch.set_num_threads(1)
     ranks = ALONE
     if num_ranks > 1:
         distributed.init_process_group(
-            "gloo", init_method=f"file://{directory}/store", rank=rank, world_size=num_ranks
+            "gloo",
+            init_method=f"file://{directory}/store",
+            rank=rank,
+            world_size=num_ranks,
+            timeout=timeout,
         )
         ranks = Ranks.of_process()
     torch.save(learn(ranks), directory / f"{rank}.pt")
@@ -198,3 +215,26 @@ def draw(ranks: Ranks) -> str:
     except RanksRefusedError as error:
         return str(error)
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How long a rank was at a task."""
+
+    weights: Tensor
+    seconds: float
+
+
+def learn_slowly(ranks: Ranks) -> Waited:
+    """Learn a task of twelve forward passes, each of which takes rank 1 a second longer."""
+    learner = build_learner(replace(METHOD, batch_size=1024), ranks)
+    slow = ranks.rank == 1
+    learner.teacher.register_forward_hook(lambda *_: time.sleep(1.0 if slow else 0.0))
+    began = time.monotonic()
+    learner.begin(image_task(12 * 256), Schedule(seed=3, epochs=2, learning_rate=0.01))
+    seconds = time.monotonic() - began
+    while learner.step():
+        pass
+    learner.finish()
+    weights = torch.cat([each.flatten() for each in learner.candidate.parameters()])
+    return Waited(weights, seconds)
