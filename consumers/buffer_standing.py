@@ -12,6 +12,8 @@ class BufferStanding:
 
     instances: int
     """Instances of the oldest task; a cut would take them."""
+    records: int
+    """Records of the oldest task, rejected ones included; a cut would take them, too."""
     cause: Cause | None
     """Why the oldest task is complete, if it is."""
     age_seconds: float
@@ -28,6 +30,8 @@ def due_together(
     instances: int,
     min_instances: int,
     max_age_seconds: float,
+    max_records: int,
+    buffer_bytes: int,
 ) -> Cause | None:
     """Return why the oldest tasks of these buffers should be cut now as one; None if not yet.
 
@@ -39,6 +43,8 @@ def due_together(
         instances: See `TaskBufferConfig`; so are the others.
         min_instances: Of a task cut by age.
         max_age_seconds: Of the first record.
+        max_records: That may wait in all of them.
+        buffer_bytes: That those may take.
     """
     complete = [each.cause for each in standings if each.cause is not None]
     if complete:
@@ -46,5 +52,10 @@ def due_together(
     waiting = sum(each.instances for each in standings)
     if waiting >= instances:
         return "count"
+    records = sum(each.records for each in standings)
+    num_bytes = sum(each.waiting_bytes for each in standings)
+    if records >= max_records or (records and num_bytes >= buffer_bytes):
+        # No buffer takes any more until something is cut.
+        return "capacity"
     is_old = max(each.age_seconds for each in standings) >= max_age_seconds
     return "age" if is_old and waiting >= min_instances else None

@@ -110,6 +110,7 @@ class TaskBuffer:
         self._places: dict[Partition, int] = {}
         self._positions: dict[Partition, int] = {}
         self._topic_id: str | None = None
+        self._elsewhere = (0, 0)
         self._skips: deque[_Skip] = deque()
         self._num_cut = 0
         self._changed = threading.Condition()
@@ -167,6 +168,7 @@ class TaskBuffer:
             first = self._tasks[0] if self._tasks and not self._is_skip_due() else None
             return BufferStanding(
                 instances=first.num_instances if first else 0,
+                records=first.num_records if first else 0,
                 cause=self._cause(first) if first else None,
                 age_seconds=self._age(),
                 waiting_records=self._sum("num_records"),
@@ -224,6 +226,12 @@ class TaskBuffer:
             self._topic_id = topic_id or self._topic_id
             self._skips.append(_Skip(self._num_cut + len(self._tasks), gone))
             self._places[lost.partition] = self._positions[lost.partition] = lost.end
+            self._changed.notify_all()
+
+    def count_elsewhere(self, records: int, num_bytes: int) -> None:
+        """Say what waits in the buffers of others, with which this one shares its bounds."""
+        with self._changed:
+            self._elsewhere = (records, num_bytes)
             self._changed.notify_all()
 
     def take_skips(self) -> Sequence[LostRange]:
@@ -327,9 +335,10 @@ class TaskBuffer:
         return bool(self._skips) and self._skips[0].num_tasks_before <= self._num_cut
 
     def _is_full(self) -> bool:
+        records, num_bytes = self._elsewhere
         return (
-            self._sum("num_records") >= self._config.max_records
-            or self._sum("num_bytes") >= self._config.buffer_bytes
+            self._sum("num_records") + records >= self._config.max_records
+            or self._sum("num_bytes") + num_bytes >= self._config.buffer_bytes
         )
 
     def _age(self) -> float:

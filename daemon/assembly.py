@@ -81,6 +81,7 @@ class Assembly:
             ranks,
             draining=self._draining,
             stop=stop,
+            stop_rule=config.intake.build_stop_rule(),
             metrics=metrics,
             board=board,
             monotonic=monotonic,
@@ -164,16 +165,17 @@ class Assembly:
         self._control = ControlSocket(directory, self.commands, stop=self._stop)
         return self._control
 
-    def dismiss_ranks(self, *, is_told: bool) -> None:
+    def dismiss_ranks(self, *, is_told: bool, has_failed: bool) -> None:
         """Let the other ranks end, after the last thing that was learned; the learning thread's.
 
         Args:
             is_told: Whether this process was told to end.
+            has_failed: Whether another of its threads has.
 
         Raises:
-            TemporaryError: Another rank was, and not this one.
+            TemporaryError: Another rank was told, and not this one.
         """
-        self._leadership.dismiss(is_told=is_told)
+        self._leadership.dismiss(is_told=is_told, has_failed=has_failed)
 
     def close(self) -> None:
         """Close buffer and state directory, after the threads; the source was its thread's."""
@@ -261,6 +263,7 @@ class Assembly:
             dead_letters=open_dead_letters(self._config, keep_large=self._keep_large),
             on_lost=self._config.on_lost_records,
             buffer=buffer,
+            stop_rule=self._leadership.stop_rule,
             metrics=self._metrics,
             board=self._board,
             load=self._load,

@@ -35,6 +35,7 @@ from teacherd.daemon.rank_start import require_same_settings
 from teacherd.daemon.signals import ending, handled
 from teacherd.daemon.source_opening import open_dead_letters, open_source, source_problems
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.stop_rule import TakenIn
 from teacherd.models.ranks import Ranks
 
 _TICK_SECONDS = 0.1
@@ -63,6 +64,7 @@ class Follower:
         self._metrics = Metrics()
         self._board = StatusBoard(monotonic=time.monotonic)
         self._draining = Draining()
+        self._taken_in = TakenIn()
         self._buffer = TaskBuffer(config.tasks, now=time.monotonic)
         self._threads = GuardedThreads(self._stop)
         self._log = structlog.get_logger()
@@ -80,6 +82,7 @@ class Follower:
             begin_reading=self._begin_reading,
             draining=self._draining,
             wants_stop=self._wants_stop.is_set,
+            taken_in=self._taken_in,
             board=self._board,
             metrics=self._metrics,
         )
@@ -145,6 +148,7 @@ class Follower:
             dead_letters=open_dead_letters(config, keep_large=self._keep_large),
             on_lost=config.on_lost_records,
             buffer=self._buffer,
+            stop_rule=self._taken_in,
             metrics=self._metrics,
             board=self._board,
             load=Load(

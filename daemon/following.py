@@ -9,7 +9,6 @@ from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.draining import Draining
 from teacherd.daemon.errors import TemporaryError
-from teacherd.daemon.leader import TOLD_ELSEWHERE
 from teacherd.daemon.leading_learner import unpack_beginning
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.rank_channel import RankChannel
@@ -17,6 +16,7 @@ from teacherd.daemon.rank_message import RankMessage, Word
 from teacherd.daemon.rank_observation import figures_of
 from teacherd.daemon.rank_report import RankReport
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.stop_rule import TakenIn
 from teacherd.daemon.task_message import pack_task
 from teacherd.models.artifact import Manifest
 from teacherd.models.backbone import build_backbone
@@ -37,7 +37,8 @@ class Following:
         begin_reading: Called once, with what rank 0 knows about the stream.
         draining: Asked for when rank 0 asks.
         wants_stop: Whether this process was told to end; it is rank 0 that ends all.
-        board: Holds what is reported.
+        taken_in: Is reported.
+        board: Holds what else is.
         metrics: So do they.
     """
 
@@ -50,6 +51,7 @@ class Following:
         begin_reading: Callable[[RankMessage], None],
         draining: Draining,
         wants_stop: Callable[[], bool],
+        taken_in: TakenIn,
         board: StatusBoard,
         metrics: Metrics,
     ) -> None:
@@ -59,6 +61,7 @@ class Following:
         self._begin_reading = begin_reading
         self._draining = draining
         self._wants_stop = wants_stop
+        self._taken_in = taken_in
         self._board = board
         self._metrics = metrics
         self._channel = RankChannel(ranks)
@@ -83,12 +86,14 @@ class Following:
 
         Raises:
             RankLostError: Another rank is gone, or hangs.
-            TemporaryError: Another one was told to end, and not this one.
+            TemporaryError: Learning goes on later: another one was told to end and not this one, or
+                rank 0 has failed.
         """
         while (message := self._channel.hear()).word != "stop":
             self._handlers[message.word](message)
-        if message.facts["is_told"] and not self._wants_stop():
-            raise TemporaryError(TOLD_ELSEWHERE)
+        reason = message.facts["goes_on"]
+        if reason is not None and not self._wants_stop():
+            raise TemporaryError(reason)
 
     def _take_head(self, message: RankMessage) -> None:
         """Begin anew from the network that rank 0 begins from."""
@@ -123,6 +128,9 @@ class Following:
     def _report(self, message: RankMessage) -> None:
         if message.facts["is_draining"]:
             self._draining.ask()
+        waiting = [*message.facts["waiting"]]
+        del waiting[self._ranks.rank]
+        self._buffer.count_elsewhere(*map(sum, zip(*waiting, strict=True)))
         self._channel.answer(self._state().to_message())
 
     def _give_part(self, message: RankMessage) -> None:
@@ -134,11 +142,14 @@ class Following:
 
     def _state(self, *, takes_skips: bool = True) -> RankReport:
         return RankReport(
-            # Before the standing: what it counts may then be cut.
+            # Before the standing: what was read last is then in it.
+            is_at_end=self._draining.is_at_end,
+            # So are these: what it counts may then be cut.
             skips=tuple(self._buffer.take_skips()) if takes_skips else (),
             standing=self._buffer.standing(),
-            is_at_end=self._draining.is_at_end,
             wants_stop=self._wants_stop(),
+            # After the standing: of what waits there, nothing is missing here.
+            taken_in=self._taken_in.counts,
             intake=self._board.snapshot().get("intake", {}),
             figures=figures_of(self._metrics),
         )

@@ -30,7 +30,7 @@ from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.read_requests import ReadRequests
 from teacherd.daemon.status_board import StatusBoard
-from teacherd.daemon.stop_rule import StopRule
+from teacherd.daemon.stop_rule import Observer, StopRule
 
 _POLL_TIMEOUT_SECONDS = 0.2
 _LOG_INTERVAL_SECONDS = 30.0
@@ -54,6 +54,12 @@ class IntakeConfig:
     learned past; null never stops."""
     rejected_window_records: int = 1000
     """How many of the newest records that share is of."""
+
+    def build_stop_rule(self) -> StopRule:
+        """Return the rule that share and window are of."""
+        return StopRule(
+            max_share=self.max_rejected_share, window_records=self.rejected_window_records
+        )
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
@@ -88,6 +94,7 @@ class Intake:
     """Polls, decodes, sets bad records aside durably, appends; pauses when the buffer is full.
 
     Args:
+        stop_rule: Ends the intake where too much is rejected.
         on_lost: What to do when records are gone: end, or go on behind them.
         draining: Told when the end of the stream was reached, if that is asked for.
         now: Wall clock, seconds since the epoch; it may be set while the process runs.
@@ -104,6 +111,7 @@ class Intake:
         dead_letters: DeadLetters,
         on_lost: Literal["stop", "continue"] = "stop",
         buffer: TaskBuffer,
+        stop_rule: Observer,
         metrics: Metrics,
         board: StatusBoard,
         load: Load,
@@ -117,9 +125,7 @@ class Intake:
         self._decoder = decoder
         self._dead_letters = dead_letters
         self._on_lost = on_lost
-        self._stop_rule = StopRule(
-            max_share=config.max_rejected_share, window_records=config.rejected_window_records
-        )
+        self._stop_rule = stop_rule
         self._buffer = buffer
         self._metrics = metrics
         self._board = board

@@ -14,6 +14,7 @@ from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.rank_observation import RankObservation
 from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.stop_rule import Observer, StopRule, TakenIn
 from teacherd.models.artifact import Manifest
 from teacherd.models.learner import Learner
 from teacherd.models.ranks import Ranks
@@ -26,6 +27,7 @@ class Leadership:
         ranks: This one is the first.
         draining: Asked for here; the others are told.
         stop: Set when another rank was told to end.
+        stop_rule: Holds for what is taken in.
         metrics: Show what the others report.
         board: So does it.
         monotonic: Seconds.
@@ -37,6 +39,7 @@ class Leadership:
         *,
         draining: Draining,
         stop: threading.Event,
+        stop_rule: StopRule,
         metrics: Metrics,
         board: StatusBoard,
         monotonic: Callable[[], float],
@@ -44,11 +47,16 @@ class Leadership:
         self._monotonic = monotonic
         self._observation = RankObservation(metrics, board)
         self._leader: Leader | None = None
+        self.stop_rule: Observer = stop_rule
+        """For this rank's intake."""
         if not ranks.is_alone:
+            self.stop_rule = taken_in = TakenIn()
             self._leader = Leader(
                 ranks,
                 draining=draining,
                 stop=stop,
+                stop_rule=stop_rule,
+                taken_in=taken_in,
                 on_reports=self._observation.show,
                 monotonic=monotonic,
             )
@@ -68,17 +76,18 @@ class Leadership:
         if self._leader is not None:
             self._leader.tell(message)
 
-    def dismiss(self, *, is_told: bool) -> None:
+    def dismiss(self, *, is_told: bool, has_failed: bool) -> None:
         """Let all ranks end.
 
         Args:
             is_told: Whether this process was told to end.
+            has_failed: Whether something of it has.
 
         Raises:
-            TemporaryError: Another one was, and not this one.
+            TemporaryError: Another one was told, and not this one.
         """
         if self._leader is not None:
-            self._leader.dismiss(is_told=is_told)
+            self._leader.dismiss(is_told=is_told, has_failed=has_failed)
 
     def build_buffer(self, config: TaskBufferConfig) -> TaskBuffer:
         """Build what tasks are cut from: with the others' records, if they read any."""

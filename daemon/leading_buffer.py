@@ -22,11 +22,7 @@ class LeadingBuffer(TaskBuffer):
     ) -> None:
         super().__init__(config, now=now)
         self._leader = leader
-
-    @property
-    def capacity_records(self) -> int:
-        """Return how many records may wait."""
-        return super().capacity_records * self._leader.ranks.size
+        leader.take_over(self)
 
     @property
     def num_records(self) -> int:
@@ -53,20 +49,34 @@ class LeadingBuffer(TaskBuffer):
         return [*super().take_skips(), *self._leader.take_skips()]
 
     def wait_for_cut(self, timeout_seconds: float) -> Cause | None:
-        """Wait until a task should be cut; return why, or None if none should be yet."""
+        """Wait until a task should be cut; return why, or None if none should be yet.
+
+        Raises:
+            UnavailableError: Too many of the newest records of all ranks were rejected.
+        """
         super().wait_for_cut(timeout_seconds)
         self._leader.tick()
+        self._leader.require_good_records()
         return due_together(
             self._standings(),
             instances=self._config.instances,
             min_instances=self._config.min_instances,
             max_age_seconds=self._config.max_age_seconds,
+            max_records=self._config.max_records,
+            buffer_bytes=self._config.buffer_bytes,
         )
 
     def cut(self, cause: Cause) -> BufferedTask:
-        """Hand over the oldest tasks of all ranks as one."""
+        """Hand over the oldest tasks of all ranks as one.
+
+        Raises:
+            UnavailableError: Too many of the newest records of all ranks were rejected.
+        """
         own = [super().cut(cause)] if self.can_be_cut else []
-        return merge_tasks([*own, *self._leader.collect_parts(cause)], cause=cause)
+        parts = [*own, *self._leader.collect_parts(cause)]
+        # Before they are in a plan: the next start reads them again.
+        self._leader.require_good_records()
+        return merge_tasks(parts, cause=cause)
 
     def _standings(self) -> list[BufferStanding]:
         return [self.standing(), *(report.standing for report in self._leader.reports)]

@@ -106,9 +106,9 @@ class LeadingLearner(Learner):
         return super().state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See Learner; the others get the state."""
-        self._leader.tell(RankMessage("restore", {}, state))
+        """See Learner; the others get the state, once it has proved fit: they refuse nothing."""
         super().load_state_dict(state)
+        self._leader.tell(RankMessage("restore", {}, state))
 
 
 def pack_beginning(task: Task, schedule: Schedule, memory: Memory) -> RankMessage:

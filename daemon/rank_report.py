@@ -21,6 +21,8 @@ class RankReport:
     """Whether it has read all there is, if that was asked for."""
     wants_stop: bool = False
     """Whether it was told to end."""
+    taken_in: tuple[int, int] = (0, 0)
+    """Records that it has read since its start, and how many of them were rejected."""
     intake: Mapping[str, Any] = field(default_factory=dict)
     """Its section of the status."""
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -33,6 +35,7 @@ class RankReport:
             "skips": [[*each] for each in self.skips],
             "is_at_end": self.is_at_end,
             "wants_stop": self.wants_stop,
+            "taken_in": [*self.taken_in],
             "intake": self.intake,
             "figures": self.figures,
         }
@@ -43,7 +46,8 @@ class RankReport:
         """Read what `to_message` has written."""
         facts = message.facts
         standing, skips = BufferStanding(**facts["standing"]), map(_lost, facts["skips"])
-        return cls(**{**facts, "standing": standing, "skips": tuple(skips)})
+        taken_in = tuple(facts["taken_in"])
+        return cls(**{**facts, "standing": standing, "skips": tuple(skips), "taken_in": taken_in})
 
 
 def _lost(skip: list[Any]) -> LostRange:

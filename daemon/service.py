@@ -308,7 +308,10 @@ class Service:
         give_way(self._config.process.learning_niceness)
         with rank_problems():
             assembly.learning.run()
-            assembly.dismiss_ranks(is_told=self._is_told.is_set())
+            assembly.dismiss_ranks(
+                is_told=self._is_told.is_set(),
+                has_failed=self._threads.exit_code is not ExitCode.OK,
+            )
 
     @property
     def _may_wait(self) -> bool:

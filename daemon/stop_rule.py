@@ -1,8 +1,29 @@
 """When so many records are bad that it is not they who are wrong: the end of reading on."""
 
 from collections import deque
+from typing import Protocol
 
 from teacherd.daemon.errors import UnavailableError
+
+
+class Observer(Protocol):
+    """Told what was read, before it is passed on to be learned."""
+
+    def observe(self, num_records: int, num_rejected: int) -> None:
+        """Take the next records into account."""
+
+
+class TakenIn:
+    """Counts what one of several ranks has read; the rule is rank 0's, for all of them."""
+
+    def __init__(self) -> None:
+        self.counts = (0, 0)
+        """Records, and how many of them were rejected; any thread may read it."""
+
+    def observe(self, num_records: int, num_rejected: int) -> None:
+        """Count the next records."""
+        records, rejected = self.counts
+        self.counts = (records + num_records, rejected + num_rejected)
 
 
 class StopRule:

@@ -24,3 +24,12 @@ def test_ranks_that_were_not_told_to_end_are_to_be_started_again(
 
     assert expected == tuple(code for code, _ in found)
     assert (told == 1) == found[0][1]
+
+
+def test_where_rank_0_has_failed_the_others_are_to_be_started_again_with_it(tmp_path: Path) -> None:
+    """Say, its intake: learning itself ends in order then, and must not be taken for the end."""
+    follow = functools.partial(end, told=None, has_failed=True)
+    found = learn_joined(follow, num_ranks=2, directory=tmp_path)
+
+    # Rank 0's own code is that of what has failed.
+    assert [OVER, AGAIN] == [code for code, _ in found]

@@ -130,6 +130,7 @@ class Setup:
             decoder=Decoder(DecodingConfig(), input_shape=(4,), classes=CLASSES),
             dead_letters=StreamLogDeadLetters(self.stream),
             buffer=self.buffer,
+            stop_rule=StopRule(max_share=None, window_records=1000),
             metrics=self.bench.metrics,
             board=self.bench.board,
             load=Load(

@@ -14,6 +14,7 @@ from teacherd.daemon.status_board import StatusBoard
 
 STANDING = BufferStanding(
     instances=3,
+    records=4,
     cause=None,
     age_seconds=1.0,
     waiting_records=4,

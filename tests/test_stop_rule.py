@@ -3,7 +3,7 @@
 import pytest
 
 from teacherd.daemon.errors import UnavailableError
-from teacherd.daemon.stop_rule import StopRule
+from teacherd.daemon.stop_rule import StopRule, TakenIn
 
 
 def test_without_a_share_nothing_stops() -> None:
@@ -35,3 +35,12 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
 
     with pytest.raises(UnavailableError, match="6 of the last 10"):
         rule.observe(5, 3)
+
+
+def test_one_of_several_ranks_only_counts() -> None:
+    """Whether it is too much is for all of them together."""
+    taken_in = TakenIn()
+    taken_in.observe(5, 5)
+    taken_in.observe(7, 0)
+
+    assert (12, 5) == taken_in.counts

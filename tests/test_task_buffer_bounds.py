@@ -96,6 +96,20 @@ def test_waiting_for_room_ends_with_a_cut(decoder: Decoder) -> None:
     assert [True] == answers
 
 
+def test_what_waits_elsewhere_counts_where_bounds_are_shared(decoder: Decoder) -> None:
+    """In records and in bytes; with nothing of its own it may be full, too."""
+    buffer = build_buffer(instances=2, max_records=4, buffer_bytes=10_000)
+    buffer.count_elsewhere(3, 0)
+    assert not buffer.is_full
+    append(buffer, decoder, at_offsets([good(0)]))
+    assert buffer.is_full
+    buffer.count_elsewhere(2, 9000)
+    assert buffer.wait_for_room(0.0)
+    buffer.count_elsewhere(2, 10_000)
+    assert buffer.is_full
+    buffer.close()
+
+
 def test_intake_and_learning_may_work_at_once(decoder: Decoder) -> None:
     """Every record is in exactly one task."""
     buffer = build_buffer(instances=7, max_records=30)
