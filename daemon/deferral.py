@@ -16,6 +16,7 @@ from teacherd.consumers.buffered_task import BufferedTask
 from teacherd.consumers.dead_letters import DeadLetter
 from teacherd.consumers.decoding import Decoder
 from teacherd.consumers.instance import Rejected
+from teacherd.consumers.range_digest import RangeDigest
 from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 from teacherd.daemon.classes_config import ClassesConfig
@@ -24,7 +25,7 @@ from teacherd.daemon.deferred_store import DeferredRecord, DeferredStore, named_
 from teacherd.daemon.entries import Deferred
 from teacherd.daemon.holdout_split import is_in_holdout
 from teacherd.daemon.lineage import Lineage
-from teacherd.daemon.taking_in import build_part
+from teacherd.daemon.taking_in import build_part, digesting
 
 STAGE = "planning"
 Reason = Literal["deferred_overflow", "deferred_too_long", "label_not_allowed", "unknown_label"]
@@ -165,7 +166,7 @@ class _Sorting:
             # It had been counted: what was to be a class may have too few now, or none.
             new = self._choose_new(waiting, len(head))
         known = {*head, *new}
-        taken, parts, held_out = self._take_in(waiting, known)
+        taken, parts = self._take_in(waiting, known)
         for identity in [each for each, record in own.items() if record.name in known]:
             del own[identity]
         deferred = _by_partition(own)
@@ -176,7 +177,7 @@ class _Sorting:
             new_classes=new,
             named=(*new, *sorted(learned - first - set(new))),
             deferred=deferred,
-            taken=grouped(taken, held_out),
+            taken=taken,
             dropped=grouped(self._dropped),
             parts=parts,
             records=tuple(own.values()),
@@ -240,16 +241,18 @@ class _Sorting:
 
     def _take_in(
         self, waiting: _Waiting, known: set[str]
-    ) -> tuple[list[DeferredIdentity], tuple[BufferedTask, ...], frozenset[DeferredIdentity]]:
-        """Take in what waits and has a class now."""
+    ) -> tuple[tuple[Deferred, ...], tuple[BufferedTask, ...]]:
+        """Take in what waits and has a class now; return how the plan names it, and a part each."""
         taken = [each for each, record in waiting.before.items() if record.name in known]
         if not taken:
-            return [], (), frozenset()
+            return (), ()
+        parts, digests = [], dict[tuple[int, Partition], str]()
         with closing(self._deferral.open_decoder()) as decoder:
-            parts = [
-                build_part(self._store.batches(its), decoder, num_records=len(its))
-                for its in (list(group) for _, group in groupby(taken, key=lambda each: each.task))
-            ]
+            for task, group in groupby(taken, key=lambda each: each.task):
+                its, found = list(group), dict[Partition, RangeDigest]()
+                batches = digesting(self._store.batches(its), found)
+                parts.append(build_part(batches, decoder, num_records=len(its)))
+                digests |= {(task, each): digest.hexdigest() for each, digest in found.items()}
         for each in taken:
             del waiting.before[each]
         held_out = frozenset(
@@ -257,7 +260,7 @@ class _Sorting:
             for each in taken
             if is_in_holdout(self._store.records[each].id, *each[1:], share=self._share)
         )
-        return taken, tuple(parts), held_out
+        return grouped(taken, held_out, digests), tuple(parts)
 
     def _drop_what_must_go(self, waiting: _Waiting) -> None:
         """Drop what may be no class or waits too long, then the oldest until the rest has room."""

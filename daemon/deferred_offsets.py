@@ -1,6 +1,6 @@
 """Which records are deferred now: a fold over the plans in the lineage log."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from teacherd.consumers.record import Partition
@@ -76,13 +76,16 @@ def identities(entries: Iterable[Deferred]) -> Iterator[DeferredIdentity]:
 
 
 def grouped(
-    names: Iterable[DeferredIdentity], held_out: frozenset[DeferredIdentity] = frozenset()
+    names: Iterable[DeferredIdentity],
+    held_out: frozenset[DeferredIdentity] = frozenset(),
+    digests: Mapping[tuple[int, Partition], str] | None = None,
 ) -> tuple[Deferred, ...]:
     """Word records as a plan does: in order, those of one task and partition together.
 
     Args:
         names: Which records.
         held_out: Those of them that are never trained on.
+        digests: Of the records of a task and partition.
     """
     groups: dict[tuple[int, Partition], list[DeferredIdentity]] = {}
     for identity in sorted(names):
@@ -94,6 +97,7 @@ def grouped(
             partition=partition.number,
             offsets=tuple(each.offset for each in group),
             held_out=tuple(each.offset for each in group if each in held_out),
+            digest=(digests or {}).get((task, partition)),
         )
         for (task, partition), group in groups.items()
     )

@@ -71,6 +71,9 @@ class Deferred:
     offsets: tuple[int, ...]
     held_out: tuple[int, ...] = ()
     """Those of them that are never trained on."""
+    digest: str | None = None
+    """Of these records, as of a range's, where they are taken in: what is read again later must be
+    the same; what is dropped has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

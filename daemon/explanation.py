@@ -97,6 +97,7 @@ def _taken(deferred: Deferred) -> dict[str, Any]:
         "end": deferred.offsets[-1] + 1,
         "records": len(deferred.offsets),
         "rejected": [],
+        "digest": deferred.digest,
         "deferred_by": deferred.task,
         "offsets": list(deferred.offsets),
     }

@@ -1,5 +1,6 @@
 """Tests of labels that become classes: when, how many, and what a retry or replay makes of it."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,7 @@ from growing_bench import (
 from teacherd.daemon.config import Config
 from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.entries import Retry
+from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.holdout_split import is_in_holdout
 from teacherd.daemon.replaying import replay_versions
 from teacherd.models.artifact import read_manifest, version_folder
@@ -244,3 +246,25 @@ def test_a_replay_makes_the_same_versions_with_the_same_classes(start: GrowingDa
 
     assert ("fox", "elk") == tuple(name for plan in bench.plans() for name in plan.new_classes)
     assert "equal" == report.result
+
+
+def test_a_replay_refuses_other_records_than_those_that_were_taken_in(
+    start: GrowingDaemons,
+) -> None:
+    """Where it begins behind the task that deferred them, only the later plan knows them."""
+    bench, assembly = start([*task_of("fox"), *task_of("fox", "fox", "fox")])
+    learn(assembly, 2)
+    assembly.close()
+    (other,) = records(["fox"], seed=9)
+    with closing(sqlite3.connect(bench.directory / "stream.db")) as stream, stream:
+        stream.execute("UPDATE records SET value = ? WHERE offset = 1", (other.value,))
+
+    assert (1,) == bench.plans()[1].taken[0].offsets
+    with pytest.raises(UnavailableError, match="offsets 1 to 1, are others now"):
+        replay_versions(
+            parse(Config, bench.settings, origin="test"),
+            target=None,
+            start=1,
+            out=None,
+            on_task=lambda _done, _all: None,
+        )
