@@ -27,6 +27,7 @@ class ClassesObservation:
         self._metrics = metrics
         self._store = store
         self._memory = memory
+        self._num_kept = 0
         self._log = structlog.get_logger()
         for reason in DROP_REASONS:
             metrics.dead_letters.labels(reason)
@@ -87,6 +88,9 @@ class ClassesObservation:
     def _rehearsed(self, num_first: int) -> dict[str, Any]:
         """Return what of the memory is shown, of version 0's classes and of later ones."""
         kept = self._memory.num_of_class
+        if self._num_kept and not sum(kept):
+            self._log.warning("rehearsal_memory_emptied", instances=self._num_kept)
+        self._num_kept = sum(kept)
         groups = {"first": sum(kept[:num_first]), "later": sum(kept[num_first:])}
         for group, num_instances in groups.items():
             self._metrics.memory_instances.labels(group).set(num_instances)

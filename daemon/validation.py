@@ -1,6 +1,9 @@
 """Checks the files that a configuration names, without starting or changing anything."""
 
+import math
 from pathlib import Path
+
+import numpy as np
 
 from teacherd.daemon.base_holdout import load_base_holdout
 from teacherd.daemon.config import Config
@@ -34,6 +37,7 @@ def validate_files(config: Config) -> None:
         _check_token,
         _check_classes,
         _check_room,
+        _check_memory,
         _check_evaluation_sets,
         _check_base_holdout,
         _check_decoder,
@@ -78,6 +82,21 @@ def _check_room(config: Config, manifest: Manifest) -> None:
             "more, or classes.unknown: reject"
         )
         raise ConfigurationError([Problem("classes.max_total", rule)])
+
+
+def _check_memory(config: Config, manifest: Manifest) -> None:
+    """See that a memory that is asked for has room for one instance of each class at least."""
+    memory, shape = config.learning.memory, manifest.architecture.input_shape
+    item = np.dtype(np.float32 if len(shape) == 1 else np.uint8).itemsize
+    num_classes, instance_bytes = len(manifest.classes), math.prod(shape) * item
+    room = memory.capacity(num_classes=num_classes, instance_bytes=instance_bytes)
+    if memory.instances_per_class and room == 0:
+        rule = (
+            f"{memory.max_bytes}: keeps no instance of {num_classes} classes of {instance_bytes} "
+            f"bytes each; take at least {num_classes * instance_bytes}, or instances_per_class 0 "
+            "for no memory"
+        )
+        raise ConfigurationError([Problem("learning.memory.max_bytes", rule)])
 
 
 def _check_evaluation_sets(config: Config, manifest: Manifest) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from assemblies import CLASSES, Bench, make_bench
 from base_models import NUM_FEATURES
+from structlog.testing import capture_logs
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.daemon.assembly import Assembly
@@ -15,12 +16,12 @@ from teacherd.daemon.commands import Command
 INSTANCE_BYTES = NUM_FEATURES * 4
 
 
-def make_growing_bench(directory: Path, num_per_class: int = 2) -> Bench:
+def make_growing_bench(directory: Path, num_per_class: int = 2, **memory: int) -> Bench:
     """Return a daemon with a memory, and records for two tasks; foxes come in the second."""
     learning = {
         "epochs": 2,
         "consolidation": {"freezing_epochs": 1, "interval_epochs": 1},
-        "memory": {"instances_per_class": num_per_class},
+        "memory": {"instances_per_class": num_per_class, **memory},
     }
     classes = {"unknown": "grow", "min_instances": 4}
     bench = make_bench(directory, learning=learning, classes=classes)
@@ -84,6 +85,22 @@ def test_the_memory_is_shown_by_group_as_classes_come_and_go(tmp_path: Path) -> 
         answer.result(timeout=0)
 
         assert (6, 0, 6 * INSTANCE_BYTES) == shown(again)
+
+
+def test_a_memory_that_has_no_room_for_one_class_more_is_told(tmp_path: Path) -> None:
+    """It had an instance of each class; with another class it keeps none of any."""
+    bench = make_growing_bench(tmp_path, max_bytes=len(CLASSES) * INSTANCE_BYTES)
+    with closing(bench.assemble()) as assembly, capture_logs() as logs:
+        assembly.intake.tick()
+        turn(assembly, lambda: len(bench.outcomes()) == 1)
+
+        assert (3, 0, 3 * INSTANCE_BYTES) == shown(bench)
+
+        turn(assembly, lambda: len(bench.outcomes()) == 2)
+
+        assert (0, 0, 0) == shown(bench)
+    told = [each for each in logs if each["event"] == "rehearsal_memory_emptied"]
+    assert [("warning", 3)] == [(each["log_level"], each["instances"]) for each in told]
 
 
 def test_without_a_memory_there_is_nothing_in_it(tmp_path: Path) -> None:

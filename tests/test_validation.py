@@ -19,6 +19,7 @@ from teacherd.daemon.notifications import NotificationsConfig
 from teacherd.daemon.opening import open_lineage
 from teacherd.daemon.publication import PublicationConfig
 from teacherd.daemon.validation import validate_files
+from teacherd.models.memory import MemoryConfig
 
 
 @pytest.fixture
@@ -81,6 +82,22 @@ def test_a_head_that_may_not_grow_is_told_where_classes_may_come(config: Config)
     validate_files(replace(config, classes=replace(full, unknown="reject")))
 
     assert ["classes.max_total"] == problems(replace(config, classes=full))
+
+
+def test_a_memory_without_room_for_an_instance_of_each_class_is_told(config: Config) -> None:
+    """It would keep nothing, and only a gauge would say so."""
+    enough = len(CLASSES) * NUM_FEATURES * 4
+
+    def with_memory(**settings: int) -> Config:
+        memory = MemoryConfig(**settings)
+        return replace(config, learning=replace(config.learning, memory=memory))
+
+    validate_files(with_memory(instances_per_class=5, max_bytes=enough))
+    validate_files(with_memory(instances_per_class=0, max_bytes=1))
+    with pytest.raises(ConfigurationError, match=f"take at least {enough}, or") as told:
+        validate_files(with_memory(instances_per_class=5, max_bytes=enough - 1))
+
+    assert ["learning.memory.max_bytes"] == [each.key for each in told.value.problems]
 
 
 def test_without_a_base_model_there_is_nothing_to_hold_the_rest_against(
