@@ -7,6 +7,7 @@ order with the same augmentation for the same number of epochs, in the Learner t
 runs; only joint retraining, the limit, sees everything at once.
 
     python benchmarks/iil.py --data FOLDER --scale cpu --orders 5     # Fashion-MNIST, minutes
+    python benchmarks/iil.py --data FOLDER --scale cpu-cifar100       # CIFAR-100, a small network
     python benchmarks/iil.py --data FOLDER --scale gpu --device cuda  # CIFAR-100, ResNet-18
     python benchmarks/iil.py --data FOLDER --report report/           # Markdown, plots, JSON
 

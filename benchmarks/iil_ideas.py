@@ -105,6 +105,26 @@ class MixedLabelsLearner(Learner):
         return {"total": fused + distillation.dust_weight * dust, "fused": fused, "dust": dust}
 
 
+class LogitAdjustedLearner(Learner):
+    """Logit adjustment for classes in unequal shares: Menon et al., arXiv 2007.07314, section 5.2.
+
+    Where a label is asked for, the student's logits are raised by the logarithm of the classes'
+    shares in the task, each counted once more than it came, so that rare ones are not unlearned.
+    """
+
+    strength = 1.0
+
+    def _terms(self, run: TaskInProgress, batch: Batch) -> dict[str, Tensor]:
+        terms = super()._terms(run, batch)
+        logits_BK = run.student.network(batch.inputs).float()
+        counts_K = np.bincount(run.task.labels, minlength=logits_BK.shape[1]) + 1.0
+        shares_K = torch.from_numpy(counts_K / counts_K.sum()).to(logits_BK)
+        raised = F.cross_entropy(logits_BK + self.strength * shares_K.log(), batch.labels)
+        change = raised - F.cross_entropy(logits_BK, batch.labels)
+        change = self._config.distillation.label_share * change
+        return {**terms, "total": terms["total"] + change}
+
+
 class BatchNormTrainer(LearnerTrainer):
     """Re-estimates BatchNorm's statistics on each task, by the task's share of all instances."""
 

@@ -9,6 +9,7 @@ from iil_ideas import (
     BatchNormTrainer,
     FeatureLearner,
     LineSearchTrainer,
+    LogitAdjustedLearner,
     MixedLabelsLearner,
     SeveralStudentsTrainer,
     SharpnessAwareLearner,
@@ -193,6 +194,9 @@ IDEAS: Mapping[str, Method] = {
         text="idea: sharpness-aware steps", build=_idea(SharpnessAwareLearner)
     ),
     "idea_features": Method(text="idea: feature distillation", build=_idea(FeatureLearner)),
+    "idea_logit_adjustment": Method(
+        text="idea: logits adjusted to the classes' shares", build=_idea(LogitAdjustedLearner)
+    ),
     "idea_mixed_labels": Method(
         text="idea: mixed pairs with mixed and fused labels", build=_idea(MixedLabelsLearner)
     ),

@@ -65,6 +65,15 @@ SCALES = {
     "cpu-converged": replace(
         _CPU, name="cpu-converged", pretraining=replace(_CPU.pretraining, epochs=60)
     ),
+    # The data and the tasks of the large scale, with a network that a CPU can bear.
+    "cpu-cifar100": replace(
+        _CPU,
+        name="cpu-cifar100",
+        dataset=_GPU.dataset,
+        num_base=_GPU.num_base,
+        task_instances=_GPU.task_instances,
+        pretraining=replace(_CPU.pretraining, epochs=_GPU.pretraining.epochs),
+    ),
     "gpu": _GPU,
     # The large scale at a size that a CPU can bear: does all of it run?
     "tiny": replace(

@@ -22,7 +22,7 @@ shares), and `.forgetting`, what it lost on the base's own training data. Median
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from iil_ideas import LogitAdjustedLearner
 from iil_network import StridedCnn
 from report import Report, parse_arguments, progress
 from streams import load_electricity, turned
@@ -41,7 +42,7 @@ from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.preprocessing import Preprocessing
 from teacherd.models.small_networks import Mlp
-from teacherd.models.task import Task
+from teacherd.models.task import Schedule, Task
 
 CPU = torch.device("cpu")
 ELECTRICITY_BASE = 2_000
@@ -73,7 +74,7 @@ class Stream:
 
 
 def build_methods(ours: LearnerConfig) -> dict[str, LearnerConfig]:
-    """Return ours and the rivals, of the same optimizer and number of epochs."""
+    """Return ours, the rivals and what was tried, of the same optimizer and number of epochs."""
     plain = replace(ours.distillation, label_share=1.0, dust_weight=0.0)
     # As `fine_tuning_ema` of benchmarks/iil.py.
     averaged = replace(
@@ -93,7 +94,12 @@ def build_methods(ours: LearnerConfig) -> dict[str, LearnerConfig]:
         "ours_following": following,
         "fine_tuning": served,
         "fine_tuning_ema": averaged,
+        "idea_logit_adjustment": ours,
     }
+
+
+KINDS: Mapping[str, type[Learner]] = {"idea_logit_adjustment": LogitAdjustedLearner}
+"""Methods whose loss is not the daemon's; the rest is its own Learner."""
 
 
 def main() -> None:
@@ -126,7 +132,10 @@ def _figures(stream: Stream, seed: int) -> Iterator[tuple[str, float]]:
     untouched = _accuracy(network, preprocessing, stream.inputs, stream.labels)
     yield "base_untouched.prequential", untouched
     for name, config in build_methods(stream.learning).items():
-        for figure, value in _follow(stream, network, preprocessing, config, seed):
+        learner = KINDS.get(name, Learner)(
+            config, teacher=network, preprocessing=preprocessing, sigma=None, device=CPU
+        )
+        for figure, value in _follow(stream, learner, preprocessing, config.schedule(seed)):
             yield f"{name}.{figure}", value
     if stream.test is None:
         for suffix, delay in (("", 1), ("_delayed", stream.task_instances)):
@@ -135,15 +144,11 @@ def _figures(stream: Stream, seed: int) -> Iterator[tuple[str, float]]:
 
 
 def _follow(
-    stream: Stream,
-    network: nn.Module,
-    preprocessing: Preprocessing,
-    config: LearnerConfig,
-    seed: int,
+    stream: Stream, learner: Learner, preprocessing: Preprocessing, schedule: Schedule
 ) -> Iterator[tuple[str, float]]:
     """Predict each task, then learn it."""
-    learner = Learner(config, teacher=network, preprocessing=preprocessing, sigma=None, device=CPU)
-    schedule, size, num_right = config.schedule(seed), stream.task_instances, 0
+    before = _accuracy(learner.teacher, preprocessing, *stream.base)
+    size, num_right = stream.task_instances, 0
     for number, start in enumerate(range(0, len(stream.labels), size), start=1):
         places = slice(start, start + size)
         task = Task(number=number, inputs=stream.inputs[places], labels=stream.labels[places])
@@ -156,7 +161,6 @@ def _follow(
     yield "prequential", num_right / len(stream.labels)
     if stream.test is not None:
         yield "after", _accuracy(learner.teacher, preprocessing, *stream.test)
-        before = _accuracy(network, preprocessing, *stream.base)
         yield "forgetting", before - _accuracy(learner.teacher, preprocessing, *stream.base)
 
 

@@ -86,6 +86,7 @@ _DECODING_BEFORE: Mapping[str, Any] = {"max_header_bytes": sys.maxsize}
 _LEARNING_BEFORE: Mapping[str, Mapping[str, Any]] = {
     "optimizer": {"decay": "none", "warmup_share": 0.0},
     "distillation": {"dust": "noise", "form": "fused"},
+    "consolidation": {"least_retain": 0.0},
 }
 """What learning did before these keys came."""
 

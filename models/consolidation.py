@@ -31,10 +31,14 @@ class ConsolidationConfig:
     at the end of the task, as plain training does."""
     retain: float | None = None
     """Share of the old teacher left after one task, in expectation where tensors are drawn; null
-    takes it from the size of the task: exp(-instances / horizon_instances) (ours). (O)"""
-    horizon_instances: float = 200.0
+    takes it from the size of the task: exp(-instances / horizon_instances), but not less than
+    `least_retain` (ours). 0 follows a drift fastest. (O)"""
+    horizon_instances: float = 900.0
     """Instances of which a task, or several together, leave 37 % of the old teacher, where `retain`
     is null: small tasks are learned by heart, so that less is taken over of each. (ours)"""
+    least_retain: float = 0.5
+    """Share of the old teacher that a task leaves however large it is, where `retain` is null:
+    halfway to the student more was gained than at the student itself, and half as much lost. (O)"""
     momentum: float | None = None
     """Share of the teacher that one consolidation keeps (alpha), in expectation; null derives it
     from `retain`, which then holds for any number of epochs. (O)"""
@@ -48,13 +52,13 @@ class ConsolidationConfig:
     averaged further, so that `retain` holds. Other kinds do not use it. (O)"""
 
     def __post_init__(self) -> None:
-        for name in ("retain", "keep_probability", "momentum"):
+        for name in ("retain", "least_retain", "keep_probability", "momentum"):
             share = getattr(self, name)
             if share is not None and not 0 <= share < 1:
                 raise ValueError(f"{name}: {share}: must be at least 0 and below 1; take 0.5")
         if not 0 < self.horizon_instances < math.inf:
             raise ValueError(
-                f"horizon_instances: {self.horizon_instances}: must be above 0 and finite; take 200"
+                f"horizon_instances: {self.horizon_instances}: must be above 0 and finite; take 900"
             )
         if self.freezing_epochs < 0:
             raise ValueError(f"freezing_epochs: {self.freezing_epochs}: is negative; take 10")
@@ -75,15 +79,15 @@ class ConsolidationConfig:
     def retain_of(self, num_instances: int, *, has_new_classes: bool = False) -> float:
         """Return the share of the old teacher that a task of so many instances leaves.
 
-        Where it comes from the size, the same instances leave the same, into however many tasks
-        they are cut. New classes are nothing that an old teacher knows better: of a task that
-        brings some, however small, most is taken over.
+        Where it comes from the size, and the tasks are not large, the same instances leave the
+        same, into however many tasks they are cut. New classes are nothing that an old teacher
+        knows better: of a task that brings some, however small, most is taken over.
         """
         if self.retain is not None:
             return self.retain
         if has_new_classes:
             return _RETAIN_WITH_NEW_CLASSES
-        return math.exp(-num_instances / self.horizon_instances)
+        return max(self.least_retain, math.exp(-num_instances / self.horizon_instances))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,6 +105,7 @@ KEYS = [
     "learning.consolidation.kind",
     "learning.consolidation.retain",
     "learning.consolidation.horizon_instances",
+    "learning.consolidation.least_retain",
     "learning.consolidation.momentum",
     "learning.consolidation.freezing_epochs",
     "learning.consolidation.interval_epochs",
@@ -344,6 +345,7 @@ def test_settings_of_an_older_log_mean_what_they_meant() -> None:
     del entry["learning"]["optimizer"]["decay"]
     del entry["learning"]["distillation"]["dust"]
     del entry["learning"]["distillation"]["form"]
+    del entry["learning"]["consolidation"]["least_retain"]
 
     settings = DecidingConfig.from_entry(entry)
 
@@ -351,6 +353,7 @@ def test_settings_of_an_older_log_mean_what_they_meant() -> None:
     assert "none" == settings.learning.optimizer.decay
     assert "noise" == settings.learning.distillation.dust
     assert "fused" == settings.learning.distillation.form
+    assert 0 == settings.learning.consolidation.least_retain
     assert Config().learning.distillation.flip_share == settings.learning.distillation.flip_share
     assert Config().decoding.max_pixels == settings.decoding.max_pixels
 

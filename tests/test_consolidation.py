@@ -204,7 +204,7 @@ def test_every_kind_retains_what_is_asked_for(
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
 def test_what_is_retained_does_not_depend_on_how_a_stream_is_cut(sizes: list[int]) -> None:
     """Without `retain` the size decides: 200 instances leave 37 %, in one task or in many."""
-    config = ConsolidationConfig(horizon_instances=200)
+    config = ConsolidationConfig(horizon_instances=200, least_retain=0)
     plans = [plan_consolidations(config, epochs=40, num_instances=size) for size in sizes]
     left = math.prod(plan.alpha for plan in plans)
 
@@ -212,9 +212,19 @@ def test_what_is_retained_does_not_depend_on_how_a_stream_is_cut(sizes: list[int
     assert all((40,) == plan.epochs for plan in plans)
 
 
+def test_however_large_a_task_it_leaves_so_much_of_the_old_teacher() -> None:
+    """The size decides, down to `least_retain`; new classes have a share of their own."""
+    config = ConsolidationConfig(horizon_instances=900, least_retain=0.5)
+
+    assert math.exp(-100 / 900) == pytest.approx(config.retain_of(100))
+    assert [0.5, 0.5] == [config.retain_of(size) for size in (2_500, 100_000)]
+    assert config.retain_of(100_000, has_new_classes=True) < 0.5
+    assert ConsolidationConfig(retain=0.0).retain_of(100_000) == 0
+
+
 def test_spatial_temporal_takes_as_much_as_it_can_of_a_large_task() -> None:
     """What the size would leave is less than is left alone: the rest is taken over whole."""
-    config = ConsolidationConfig(kind="spatial_temporal", keep_probability=0.1)
+    config = ConsolidationConfig(kind="spatial_temporal", keep_probability=0.1, least_retain=0)
     plan = plan_consolidations(config, epochs=40, num_instances=5_000)
 
     assert (0.1, 0.0) == (plan.keep_probability, plan.momentum)
@@ -269,6 +279,7 @@ def test_the_retained_share_is_what_a_moving_teacher_shows(kind: str) -> None:
         ({"retain": 1.0}, "retain: 1.0"),
         ({"retain": -0.1}, "retain: -0.1"),
         ({"horizon_instances": 0}, "horizon_instances: 0"),
+        ({"least_retain": 1.0}, "least_retain: 1.0"),
         ({"momentum": 1.0}, "momentum: 1.0"),
         ({"keep_probability": 1.5}, "keep_probability: 1.5"),
         ({"freezing_epochs": -1}, "freezing_epochs: -1"),
