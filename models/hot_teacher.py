@@ -229,7 +229,7 @@ class HotTeacher:
         except ArtifactError as error:
             self._reject(error.reason, error)
             if self._remote is not None:
-                self._remote.note_refusal(error.reason)
+                self._remote.note_refusal(error)
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the served version stays
             self._reject("internal", error)

@@ -90,10 +90,10 @@ class RemoteRoot:
         self._retry_seconds = self._poll_seconds
         self._retry_at = float("-inf")
 
-    def note_refusal(self, reason: str) -> None:
+    def note_refusal(self, error: ArtifactError) -> None:
         """Throw a fetched version away that was refused because it is damaged."""
-        if reason in _DAMAGE:
-            self._fetcher.distrust()
+        if error.reason in _DAMAGE:
+            self._fetcher.distrust(error.path)
 
     def next_wait(self) -> float:
         """Return for how many seconds to leave the other side alone."""

@@ -88,12 +88,19 @@ class VersionFetcher:
                     self._cache, "cache", f"cannot be written: {error.strerror or error}"
                 ) from error
 
-    def distrust(self) -> None:
-        """Throw away what is here, because it was found damaged; the next fetch gets it anew."""
+    def distrust(self, damaged: Path | str) -> None:
+        """Throw away the version that a damaged file is of; the next fetch gets it anew.
+
+        Only if it is still the one that others would load: a process that was slow finds the files
+        of a version gone that is two behind by now, and nothing is wrong with the newest.
+        """
         self._transport.forget(CURRENT)
         pointer = self._cached()
-        if pointer is not None:
-            shutil.rmtree(self._cache / pointer.folder, ignore_errors=True)
+        if pointer is None:
+            return
+        folder = self._cache / pointer.folder
+        if Path(damaged).resolve().is_relative_to(folder.resolve()):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _fetch(self) -> None:
         content = self._ask(

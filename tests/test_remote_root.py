@@ -169,7 +169,7 @@ class Fetching:
         if not self.is_well:
             raise ArtifactError("there", "unreachable", "away")
 
-    def distrust(self) -> None:
+    def distrust(self, _damaged: object) -> None:
         """Note it."""
         self.num_distrusted += 1
 
@@ -226,7 +226,7 @@ def test_a_thousand_loaders_do_not_ask_at_once(jitter: float, seconds: float) ->
 def test_only_what_is_damaged_is_thrown_away(reason: str, count: int) -> None:
     """What is wrong at the other side too would be fetched again and again."""
     fetching = Fetching()
-    remote_root(fetching, lambda: 0.0, 0.5).note_refusal(reason)
+    remote_root(fetching, lambda: 0.0, 0.5).note_refusal(ArtifactError("there", reason, "it is"))
 
     assert count == fetching.num_distrusted
 

@@ -356,12 +356,26 @@ def test_a_version_found_damaged_is_fetched_anew(tmp_path: Path) -> None:
     publish(tmp_path / "root", 1)
     fetching = fetcher(ObjectTransport(f"file://{tmp_path}/root", options={}), tmp_path)
     fetching.fetch()
-    change(tmp_path / "cache" / "versions" / "1-000001" / "teacher.safetensors")
+    damaged = tmp_path / "cache" / "versions" / "1-000001" / "teacher.safetensors"
+    change(damaged)
 
-    fetching.distrust()
+    fetching.distrust(damaged)
     fetching.fetch()
 
     assert 1 == cached(tmp_path)
+
+
+def test_a_process_that_is_late_does_not_throw_away_what_others_load(tmp_path: Path) -> None:
+    """The files of the version it was reading are gone, because two newer ones were fetched."""
+    fetching = fetcher(ObjectTransport(f"file://{tmp_path}/root", options={}), tmp_path)
+    for version in (1, 2, 3):
+        publish(tmp_path / "root", version)
+        fetching.fetch()
+    gone = tmp_path / "cache" / "versions" / "1-000001" / "teacher.safetensors"
+
+    assert not gone.exists()
+    fetching.distrust(gone)
+    assert 3 == cached(tmp_path)
 
 
 def test_a_download_stops_when_told_to_and_goes_on_later(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ while mark.exists():
     request = urllib.request.Request(address + "/v2/models/teacher/infer", body)
     try:
         answer = json.load(urllib.request.urlopen(request, timeout=10))
-    except Exception as error:
+    except Exception as error:  # whatever it is, somebody's request got no answer
         failures.append(repr(error))
     else:
         answers += 1
