@@ -11,7 +11,7 @@ from daemon_process import DaemonProcess
 from kafka_daemon import CLASSES, kafka_settings
 from kafka_service import KafkaService
 from kafka_stream import KafkaStream
-from ranked_daemon import START_SECONDS, RankedDaemons, largest_difference, stream_settings
+from ranked_daemon import RankedDaemons, largest_difference, stream_settings
 from stream_writing import append_records
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
@@ -109,8 +109,7 @@ def test_two_ranks_grow_on_a_stream_log_as_one_process_does(
     settings = learning_of(stream_settings(joined, digits_base_model))
     ranks = make_ranks(joined, settings, num_ranks=2)
     ranks.start()
-    ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()) >= 1, START_SECONDS)
-    ranks.kill()
+    ranks.kill_inside_a_task(num_closed=1)
     ranks = make_ranks(joined, settings, num_ranks=2)
     ranks.start()
     ranks.wait_for_outcomes(4)
@@ -155,10 +154,11 @@ def test_what_ranks_defer_of_their_partitions_is_taken_in_by_another_number_of_t
     # As many as there are: so both ranks have their part when it is cut.
     settings["tasks"]["instances"] = 24
     settings["classes"] = {**settings["classes"], "max_deferred_tasks": 1}
-    ranks = make_ranks(tmp_path, settings, num_ranks=2)
+    # There is one such moment only: it shall be long enough to be seen.
+    long_task = {**settings, "learning": {**settings["learning"], "epochs": 40}}
+    ranks = make_ranks(tmp_path, long_task, num_ranks=2)
     ranks.start()
-    ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()), START_SECONDS)
-    ranks.kill()
+    ranks.kill_inside_a_task()
     first = ranks.plans()[0]
 
     assert {0, 1} == {closed.partition for closed in first.ranges if closed.deferred}
@@ -171,7 +171,7 @@ def test_what_ranks_defer_of_their_partitions_is_taken_in_by_another_number_of_t
     ranks.start()
     ask_daemon(ranks.state, Command("drain", None))
 
-    assert 0 == ranks.wait(START_SECONDS)
+    assert 0 == ranks.wait()
     assert {"accepted"} == {outcome.result for outcome in ranks.outcomes()}
     assert ["fox"] == [name for plan in ranks.plans() for name in plan.new_classes]
     taken = {(each.task, each.partition) for plan in ranks.plans() for each in plan.taken}

@@ -8,7 +8,7 @@ from daemon_process import DaemonProcess
 from kafka import KafkaConsumer, TopicPartition
 from kafka_daemon import assert_each_once, feature_values, kafka_settings, num_instances
 from kafka_service import KafkaService
-from ranked_daemon import START_SECONDS, RankedDaemons, largest_difference, stream_settings
+from ranked_daemon import RankedDaemons, largest_difference, stream_settings
 
 from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
@@ -90,7 +90,7 @@ def test_ranks_read_the_partitions_of_a_topic_between_them(
     ranks.start()
     ask_daemon(ranks.state, Command("drain", None))
 
-    assert 0 == ranks.wait(START_SECONDS)
+    assert 0 == ranks.wait()
     assert_each_once(ranks.plans(), offsets)
     rejected = [
         (closed.partition, at)

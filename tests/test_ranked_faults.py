@@ -12,7 +12,7 @@ import pytest
 from kafka_daemon import assert_each_once, kafka_settings
 from kafka_service import KafkaService
 from pouring_topic import PouringTopic
-from ranked_daemon import START_SECONDS, RankedDaemon
+from ranked_daemon import RankedDaemon
 
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import ask_daemon
@@ -55,7 +55,7 @@ def drain(ranks: RankedDaemon) -> None:
     """Have all learned that is in the topic; torchrun ends with 0 when all ranks have."""
     ask_daemon(ranks.state, Command("drain", None))
 
-    assert 0 == ranks.wait(START_SECONDS)
+    assert 0 == ranks.wait()
 
 
 def test_killed_ranks_lose_nothing_and_learn_nothing_twice(
@@ -68,11 +68,11 @@ def test_killed_ranks_lose_nothing_and_learn_nothing_twice(
     ranks = make_ranks(topic, num_ranks=3)
     with PouringTopic(kafka.bootstrap, topic, num_partitions=3) as pouring:
         ranks.start()
-        for number in range(NUM_KILLS):
-            ranks.wait_until(lambda number=number: num_starts(ranks) == number + 1, START_SECONDS)  # type: ignore[misc] # bound at once
+        for _ in range(NUM_KILLS):
             time.sleep(choose.uniform(0, 5))
+            before = num_starts(ranks)
             os.kill(ranks.process_of(choose.randrange(3)), signal.SIGKILL)
-        ranks.wait_until(lambda: num_starts(ranks) == NUM_KILLS + 1, START_SECONDS)
+            ranks.wait_until(lambda before=before: num_starts(ranks) > before)  # type: ignore[misc] # bound at once
     drain(ranks)
 
     assert_each_once(ranks.plans(), pouring.offsets)
@@ -86,17 +86,15 @@ def test_a_rank_that_hangs_is_taken_for_lost(kafka: KafkaService, make_ranks: Ma
     ranks = make_ranks(topic, num_ranks=2, rank_timeout_seconds=15.0)
     with PouringTopic(kafka.bootstrap, topic, num_partitions=2) as pouring:
         ranks.start()
-        ranks.wait_for_outcomes(1, START_SECONDS)
+        ranks.wait_for_outcomes(1)
+        before = num_starts(ranks)
         os.kill(ranks.process_of(1), signal.SIGSTOP)
-        began = time.monotonic()
-        ranks.wait_until(lambda: bool(ranks.events("thread_failed")), START_SECONDS)
-        seconds = time.monotonic() - began
-        ranks.wait_until(lambda: num_starts(ranks) == 2, START_SECONDS)
+        ranks.wait_until(lambda: bool(ranks.events("thread_failed")))
+        ranks.wait_until(lambda: num_starts(ranks) > before)
     drain(ranks)
 
     failed = next(event for event in ranks.events("thread_failed") if event["rank"] == 0)
     assert "the ranks cannot go on together" in failed["error"]
-    assert seconds < 45
     assert_each_once(ranks.plans(), pouring.offsets)
 
 
@@ -108,8 +106,7 @@ def test_a_plan_is_finished_by_another_number_of_ranks(
     ranks = make_ranks(topic, num_ranks=2)
     with PouringTopic(kafka.bootstrap, topic, num_partitions=2) as pouring:
         ranks.start()
-        ranks.wait_until(lambda: len(ranks.plans()) > len(ranks.outcomes()) >= 1, START_SECONDS)
-        ranks.kill()
+        ranks.kill_inside_a_task(num_closed=1)
     planned = len(ranks.plans())
     others = make_ranks(topic, num_ranks=3)
     others.start()

@@ -1,6 +1,5 @@
 """The process: threads that die end it with their code, and the end has a deadline."""
 
-import json
 import signal
 import sqlite3
 import threading
@@ -174,16 +173,14 @@ def test_posted_instances_are_learned(make_daemon: MakeDaemon, tmp_path: Path) -
     daemon = make_daemon(0, endpoints=endpoints)
     daemon.start()
     daemon.wait_until_started()
-    events = [json.loads(line) for line in daemon.log_path.read_text().splitlines()]
-    (port,) = [event["port"] for event in events if event["event"] == "listening"]
     instances = [{"features": [1, 2, 3, place], "label": CLASSES[0]} for place in range(10)]
-    url = f"http://127.0.0.1:{port}/v1/instances"
-    stranger = httpx.post(url, json={"instances": instances}, timeout=30)
+    url = f"http://127.0.0.1:{daemon.port}/v1/instances"
+    stranger = httpx.post(url, json={"instances": instances}, timeout=300)
     answer = httpx.post(
         url,
         json={"instances": instances},
         headers={"Authorization": "Bearer correct-horse"},
-        timeout=30,
+        timeout=300,
     )
     daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
 

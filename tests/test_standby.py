@@ -30,6 +30,7 @@ def active(settings: dict[str, Any], tmp_path: Path) -> Iterator[ForkedDaemon]:
     (tmp_path / "active").mkdir()
     daemon = ForkedDaemon(settings, tmp_path / "active")
     daemon.start()
+    daemon.wait_until_started()
     daemon.wait_until(lambda: len(daemon.outcomes()) == 2)
     yield daemon
     daemon.close()
@@ -43,22 +44,15 @@ def standby(
     (tmp_path / "standby").mkdir()
     daemon = ForkedDaemon(settings, tmp_path / "standby")
     daemon.start(is_standby=True)
-    daemon.wait_until(lambda: bool(events(daemon, "standby")))
-    assert str(active.pid) == events(daemon, "standby")[0]["holder"]
+    daemon.wait_until(lambda: bool(daemon.events("standby")))
+    assert str(active.pid) == daemon.events("standby")[0]["holder"]
     yield daemon
     daemon.close()
 
 
-def events(daemon: ForkedDaemon, name: str) -> list[dict[str, Any]]:
-    """Return the log events of one name."""
-    lines = daemon.log_path.read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == name]
-
-
 def get(daemon: ForkedDaemon, path: str) -> bytes:
     """Return what an endpoint answers; anything but 200 raises."""
-    port = events(daemon, "listening")[-1]["port"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}{path}", timeout=60) as answer:
         body: bytes = answer.read()
     return body
 
@@ -78,7 +72,7 @@ def test_it_takes_over_from_a_killed_daemon(
     standby.wait_until(lambda: len(standby.outcomes()) == 3)
 
     assert {"state": "ready"} == json.loads(get(standby, "/readyz"))
-    assert 1 == len(events(standby, "took_over"))
+    assert 1 == len(standby.events("took_over"))
     assert 3 == standby.outcomes()[-1].version
     assert ExitCode.OK == standby.terminate()
 
@@ -88,7 +82,7 @@ def test_it_can_be_stopped_while_it_waits(active: ForkedDaemon, standby: ForkedD
     standby.send(signal.SIGTERM)
 
     assert ExitCode.OK == standby.wait()
-    assert [] == events(standby, "started")
+    assert [] == standby.events("started")
     assert {"state": "ready"} == json.loads(get(active, "/readyz"))
 
 
@@ -127,7 +121,7 @@ def test_where_nobody_holds_the_directory_it_just_starts(
         daemon.start(is_standby=True)
         daemon.wait_until(lambda: len(daemon.outcomes()) == 2)
 
-        assert [] == events(daemon, "standby")
+        assert [] == daemon.events("standby")
         assert ExitCode.OK == daemon.terminate()
     finally:
         daemon.close()

@@ -6,14 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import yaml
+from log_events import log_events
 
-START_SECONDS = 90.0
+LIMIT_SECONDS = 300.0
+"""For whatever is waited for: the import of torch alone takes minutes on a machine with too much to
+do, and an fsync seconds."""
 _POLL_SECONDS = 0.05
 
 
@@ -44,7 +49,7 @@ class DaemonProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
-    def start(self, seconds: float = START_SECONDS) -> "DaemonProcess":
+    def start(self, seconds: float = LIMIT_SECONDS) -> "DaemonProcess":
         """Start it and wait until it is ready."""
         self.spawn()
         self.wait_until(lambda: self.port != 0 and self.get("/readyz")[0] == 200, seconds)
@@ -74,9 +79,7 @@ class DaemonProcess:
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the log events of the last start, all or those of one name."""
-        data = self.log_path.read_bytes()[self._log_start :]
-        events = [json.loads(line) for line in data.splitlines() if line.startswith(b"{")]
-        return [event for event in events if name is None or event.get("event") == name]
+        return log_events(self.log_text(), name)
 
     def log_text(self) -> str:
         """Return everything that the last start wrote."""
@@ -85,7 +88,7 @@ class DaemonProcess:
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status code and body of an endpoint; 0 while nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as got:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as got:
                 return got.status, got.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -94,23 +97,26 @@ class DaemonProcess:
 
     def status(self) -> dict[str, Any]:
         """Return /status."""
-        answer: dict[str, Any] = json.loads(self.get("/status")[1])
+        code, body = self.get("/status")
+        assert code == HTTPStatus.OK, f"/status: {code}\n{self.log_text()[-5000:]}"
+        answer: dict[str, Any] = json.loads(body)
         return answer
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
         """Wait for a condition, and fail with the daemon's log if it does not come true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            has_ended = self.process.poll() is not None
             if self.port == 0:
                 self._find_port()
             if condition():
                 return
-            if self.process.poll() is not None:
+            if has_ended:
                 raise AssertionError(f"ended with {self.process.returncode}:\n{self.log_text()}")
             time.sleep(_POLL_SECONDS)
         raise AssertionError(f"not within {seconds} s:\n{self.log_text()[-5000:]}")
 
-    def wait_for_tasks(self, number: int, seconds: float = 60.0) -> None:
+    def wait_for_tasks(self, number: int, seconds: float = LIMIT_SECONDS) -> None:
         """Wait until so many tasks of the lineage are closed."""
         self.wait_until(
             lambda: sum(self.status().get("lineage", {}).get("outcomes", {}).values()) >= number,
@@ -128,9 +134,12 @@ class DaemonProcess:
         self.process.kill()
         self.process.wait()
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = LIMIT_SECONDS) -> int:
         """Wait for its end and return the exit code."""
-        return self.process.wait(seconds)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"does not end:\n{self.log_text()[-5000:]}") from error
 
     def close(self) -> None:
         """Leave no process behind."""

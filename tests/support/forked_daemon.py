@@ -1,10 +1,10 @@
 """The daemon's service in a forked process: as killable as the real one, started in milliseconds.
 
-A fork server imports torch once and forks a child for each run, so that a test can afford to kill
-the daemon at every single point at which a crash could matter.
+The fork server forks a child for each run, so that a test can afford to kill the daemon at every
+single point at which a crash could matter.
 """
 
-import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import time
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fork_server import CONTEXT
+from log_events import log_events
 
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import NoDaemonError, ask_daemon
@@ -20,9 +22,8 @@ from teacherd.daemon.entries import Entry, Outcome, Plan, Skip
 from teacherd.daemon.errors import TeacherdError, TemporaryError
 from teacherd.daemon.lineage_log import read_lineage_log
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-# torch imports its compiler when the first optimizer is made, which takes seconds.
-_CONTEXT.set_forkserver_preload(["teacherd.daemon.service", "torch._dynamo", "forked_daemon"])
+LIMIT_SECONDS = 300.0
+"""For whatever is waited for: on a busy disk an fsync takes seconds, and a task has many."""
 _POLL_SECONDS = 0.02
 
 
@@ -81,12 +82,12 @@ class ForkedDaemon:
         """Start a run, which a failpoint may kill."""
         self._num_starts_before = self._num_starts()
         arguments = (self._settings, failpoint, str(self.log_path), preparations)
-        self._process = _CONTEXT.Process(
+        self._process = CONTEXT.Process(
             target=_serve, args=arguments, kwargs={"is_standby": is_standby}
         )
         self._process.start()
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = LIMIT_SECONDS) -> int:
         """Wait for the end of the run and return its exit code, negative for a signal."""
         assert self._process is not None, "not started"
         self._process.join(seconds)
@@ -99,15 +100,28 @@ class ForkedDaemon:
         """Whether the run goes on."""
         return self._process is not None and self._process.is_alive()
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
         """Wait for a condition while the run lives."""
+        assert self._process is not None, "not started"
         deadline = time.monotonic() + seconds
-        while not condition():
-            assert self._process is not None, "not started"
+        while True:
+            is_alive = self._process.is_alive()
+            if condition():
+                return
             log = self.log_path.read_text()[-3000:]
-            assert self._process.is_alive(), f"ended with {self._process.exitcode}:\n{log}"
+            assert is_alive, f"ended with {self._process.exitcode}:\n{log}"
             assert time.monotonic() < deadline, f"not within {seconds} s:\n{log}"
             time.sleep(_POLL_SECONDS)
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the log events of all runs, all or those of one name."""
+        return log_events(self.log_path.read_text(), name)
+
+    @property
+    def port(self) -> int:
+        """Where the run that was started last answers."""
+        port: int = self.events("listening")[-1]["port"]
+        return port
 
     @property
     def pid(self) -> int:
@@ -141,7 +155,7 @@ class ForkedDaemon:
         return self.terminate()
 
     def _num_starts(self) -> int:
-        return self.log_path.read_text().count('"event": "started"')
+        return len(self.events("started"))
 
     def terminate(self) -> int:
         """Stop in order and return the exit code."""

@@ -1,6 +1,5 @@
 """Learns a task in one or several processes that gloo joins, and gives back what each came to."""
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from fork_server import CONTEXT
 from tiny_networks import (
     IMAGE_PREPROCESSING,
     IMAGE_SHAPE,
@@ -29,10 +29,7 @@ from teacherd.models.ranks import ALONE, DivergedError, Ranks, RanksRefusedError
 from teacherd.models.task import Schedule, Task
 from teacherd.models.task_report import TaskReport
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-# torch imports its compiler when the first optimizer is made, which takes seconds.
-_CONTEXT.set_forkserver_preload(["teacherd.models.learner", "torch._dynamo", "joined_learning"])
-_SECONDS = 60.0
+_SECONDS = 300.0
 
 Result = TypeVar("Result")
 
@@ -60,7 +57,7 @@ def learn_joined(
         timeout: For how long a rank waits for another.
     """
     processes = [
-        _CONTEXT.Process(target=_run, args=(learn, rank, num_ranks, directory, timeout))
+        CONTEXT.Process(target=_run, args=(learn, rank, num_ranks, directory, timeout))
         for rank in range(num_ranks)
     ]
     for process in processes:

@@ -1,20 +1,19 @@
 """Starts the daemon as several ranks by torchrun, as a user would, and finds its processes."""
 
 import contextlib
+import functools
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import safetensors.torch
 from daemon_process import DaemonProcess
 
 from teacherd.daemon.entries import Entry, Outcome, Plan
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.models.artifact import version_folder
-
-START_SECONDS = 300.0
-"""Each rank imports torch, all at once: on a busy machine that takes minutes."""
 
 
 class RankedDaemon(DaemonProcess):
@@ -41,11 +40,6 @@ class RankedDaemon(DaemonProcess):
         )
         super().__init__(directory, settings, launcher=launcher)
 
-    def start(self, seconds: float = START_SECONDS) -> "RankedDaemon":
-        """See DaemonProcess."""
-        super().start(seconds)
-        return self
-
     def process_of(self, rank: int) -> int:
         """Return the id of the process that was last a rank."""
         joined = [event for event in self.events("joined") if event["rank"] == rank]
@@ -58,6 +52,19 @@ class RankedDaemon(DaemonProcess):
         for event in self.events("joined"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(event["process"], signal.SIGKILL)
+
+    def kill_inside_a_task(self, *, num_closed: int = 0) -> None:
+        """Kill all while a task is planned and not closed, behind so many that are closed."""
+        while True:
+            self.wait_until(lambda: len(self.plans()) > len(self.outcomes()) >= num_closed)
+            leader = psutil.Process(self.process_of(0))
+            leader.suspend()
+            # Until it stands still, it may close the task.
+            self.wait_until(functools.partial(_is_stopped, leader))
+            if len(self.plans()) > len(self.outcomes()):
+                self.kill()
+                return
+            leader.resume()
 
     def entries(self) -> list[Entry]:
         """Return the whole lineage log."""
@@ -72,9 +79,13 @@ class RankedDaemon(DaemonProcess):
         """Return the outcomes in the lineage log."""
         return [each for each in self.entries() if isinstance(each, Outcome)]
 
-    def wait_for_outcomes(self, number: int, seconds: float = START_SECONDS) -> None:
+    def wait_for_outcomes(self, number: int) -> None:
         """Wait until so many tasks are closed."""
-        self.wait_until(lambda: len(self.outcomes()) >= number, seconds)
+        self.wait_until(lambda: len(self.outcomes()) >= number)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_STOPPED
 
 
 class RankedDaemons:
