@@ -55,9 +55,10 @@ class Serving:
         Raises:
             TeacherdError: It could not start, or no version came.
         """
-        server, thread = self._listen()
         handlers = ending(stop=self._stop, force=self._force, hang_up=lambda *_: self._reload.set())
+        # Before it says that it listens: whoever reads that may end it.
         with handled(handlers):
+            server, thread = self._listen()
             thread.start()
             try:
                 exit_code = self._watch(thread)
@@ -124,15 +125,15 @@ class Serving:
             try:
                 self._teacher.start(timeout_seconds=0)
             except NoTeacherError as error:
+                if not is_told:
+                    # A process that says only that it listens looks as if it hung.
+                    self._log.info("waiting_for_version", reason=str(error.__cause__))
+                    is_told = True
                 if time.monotonic() >= deadline:
                     raise UnavailableError(
                         f"no version to serve within {self._config.start_seconds:g} seconds "
                         f"(serving.start_seconds): {error.__cause__ or error}"
                     ) from error
-                if not is_told:
-                    # A process that says only that it listens looks as if it hung.
-                    self._log.info("waiting_for_version", reason=str(error.__cause__))
-                    is_told = True
             else:
                 return True
             if self._stop.wait(min(self._config.poll_seconds, 1.0)):

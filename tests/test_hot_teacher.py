@@ -187,7 +187,7 @@ def test_the_thread_finds_new_versions_by_itself(tmp_path: Path) -> None:
             time.sleep(0.01)
         publish(tmp_path, 3)
 
-        assert swapped.wait(30)
+        assert swapped.wait(300)
         assert 3 == teacher.predict(BATCH).version
 
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from public_server import serve_root
-from serving_process import ServingProcess
+from serving_process import LIMIT_SECONDS, ServingProcess
 from signing_keys import make_certificate, make_keys
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
@@ -223,24 +223,33 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(tmp_path: Path) -> None:
             for version in range(2, 32):
                 publish(root, version)
                 wait_for_version(server, version)
+                wait_until(lambda version=version: problems or version in versions)
         finally:
             done.set()
         for each in asking:
             each.result()
 
         assert [] == problems
-        assert len(versions) > 5
+        assert set(range(2, 32)) <= versions
         assert 0 == server.stop()
 
 
 def wait_for_version(server: ServingProcess, version: int) -> None:
     """Wait until it is served."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if [str(version)] == server.get("/v2/models/teacher")[1].get("versions"):
-            return
+    wait_until(
+        lambda: [str(version)] == server.get("/v2/models/teacher")[1].get("versions"),
+        otherwise=lambda: f"version {version} did not come:\n{server.log}",
+    )
+
+
+def wait_until(
+    condition: Callable[[], object], otherwise: Callable[[], str] = lambda: "it did not come true"
+) -> None:
+    """Wait for what server and clients do."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.01)
-    raise AssertionError(f"version {version} did not come:\n{server.log}")
 
 
 def test_an_orderly_stop_answers_what_was_asked(tmp_path: Path) -> None:
@@ -251,13 +260,11 @@ def test_an_orderly_stop_answers_what_was_asked(tmp_path: Path) -> None:
         batch = np.ones((1, 4), dtype=np.float32)
         with (
             ThreadPoolExecutor(1) as pool,
-            InferenceServerClient(address, network_timeout=60) as client,
+            InferenceServerClient(address, network_timeout=300) as client,
         ):
             asking = pool.submit(client.infer, "teacher", question(batch, "FP32"))
-            while (
-                "teacherd_serving_queue_duration_seconds_count 1.0" not in server.get("/metrics")[1]
-            ):
-                time.sleep(0.01)
+            begun = "teacherd_serving_queue_duration_seconds_count 1.0"
+            wait_until(lambda: begun in server.get("/metrics")[1], lambda: server.log)
 
             assert 0 == server.stop()
             assert (1, 3) == asking.result().as_numpy("probabilities").shape
@@ -267,7 +274,7 @@ def test_an_orderly_stop_answers_what_was_asked(tmp_path: Path) -> None:
 def test_no_client_can_send_headers_without_end(server: ServingProcess) -> None:
     """Its connections are guarded: tests/test_guarded_protocol.py."""
     host, port = server.address.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=300) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX: ")
         with pytest.raises(ConnectionError):
             connection.sendall(b"a" * (64 << 20))
@@ -284,11 +291,11 @@ def test_it_answers_https(root: Path, tmp_path: Path) -> None:
         server.wait_until_ready()
         url = f"https://{server.address}/v2/health/ready"
 
-        assert 200 == httpx.get(url, verify=trusting, timeout=30).status_code
+        assert 200 == httpx.get(url, verify=trusting, timeout=300).status_code
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-            httpx.get(url, timeout=30)
-        with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(url.replace("https", "http"), timeout=30)
+            httpx.get(url, timeout=300)
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            httpx.get(url.replace("https", "http"), timeout=300)
 
         assert 0 == server.stop()
 
@@ -298,7 +305,7 @@ def test_a_hangup_is_refused_and_survived(root: Path, tmp_path: Path) -> None:
     with ServingProcess(tmp_path, root) as server:
         server.wait_until_ready()
         server.process.send_signal(signal.SIGHUP)
-        server._event("reload_refused")
+        server.wait_for_event("reload_refused")
 
         assert 200 == server.get("/readyz")[0]
         assert 0 == server.stop()
@@ -328,7 +335,7 @@ def test_it_is_live_and_not_ready_until_a_version_comes(tmp_path: Path) -> None:
 def test_without_a_version_it_ends_with_69(tmp_path: Path) -> None:
     """And says why; while it waits, what for."""
     with ServingProcess(tmp_path, tmp_path / "root", start_seconds=0.1) as server:
-        assert 69 == server.process.wait(90)
+        assert 69 == server.wait()
     assert 1 == server.log.count('"event": "waiting_for_version"')
     assert "no version to serve within 0.1 seconds" in server.log
     assert "is not there" in server.log
@@ -338,7 +345,6 @@ def test_a_signal_while_it_waits_for_a_version_ends_it_with_0(tmp_path: Path) ->
     """It need not come first."""
     with ServingProcess(tmp_path, tmp_path / "root") as server:
         assert server.address
-        time.sleep(0.1)
 
         assert 0 == server.stop()
 
@@ -411,7 +417,7 @@ def test_it_serves_a_daemons_signed_versions_over_http(tmp_path: Path) -> None:
     }
     with serve_root(tmp_path / "root") as address:
         with ServingProcess(tmp_path, address, **settings) as server:
-            assert 69 == server.process.wait(90)
+            assert 69 == server.wait()
         assert "has no manifest.sig" in server.log
         sign(tmp_path / "root", private)
 

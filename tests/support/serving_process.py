@@ -11,7 +11,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+from log_events import log_events
+
 SUPPORT = Path(__file__).parent
+LIMIT_SECONDS = 300.0
+"""For whatever is waited for: the import of torch alone takes minutes on a busy machine."""
 
 
 class ServingProcess:
@@ -57,11 +61,11 @@ class ServingProcess:
     @property
     def address(self) -> str:
         """Host and port; waits until it listens."""
-        return f"127.0.0.1:{self._event('listening')['port']}"
+        return f"127.0.0.1:{self.wait_for_event('listening')['port']}"
 
     def wait_until_ready(self) -> Self:
         """Wait until a version is served."""
-        self._event("started")
+        self.wait_for_event("started")
         return self
 
     def get(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
@@ -69,7 +73,7 @@ class ServingProcess:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(f"http://{self.address}{path}", data=body, headers=named)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (as above)
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (as above)
                 code, content = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -82,16 +86,23 @@ class ServingProcess:
     def stop(self) -> int:
         """Stop it in order and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.wait()
 
-    def _event(self, name: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 90
+    def wait(self) -> int:
+        """Wait for its end and return the exit code."""
+        try:
+            return self.process.wait(LIMIT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"does not end:\n{self.log}") from error
+
+    def wait_for_event(self, name: str) -> dict[str, Any]:
+        """Wait until it has told of an event; return the first of that name."""
+        deadline = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < deadline:
-            for line in self.log.splitlines():
-                if line.startswith("{") and json.loads(line).get("event") == name:
-                    event: dict[str, Any] = json.loads(line)
-                    return event
-            if self.process.poll() is not None:
+            has_ended = self.process.poll() is not None
+            if events := log_events(self.log, name):
+                return events[0]
+            if has_ended:
                 break
             time.sleep(0.02)
         raise AssertionError(f"no {name}, exit code {self.process.poll()}:\n{self.log}")
