@@ -17,7 +17,8 @@ from teacherd.consumers.record import OffsetRange, Partition, Record
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 
-BRIEFLY = ("--set", "kafka.extra={bootstrap_timeout_ms: 500, max_block_ms: 2000}")
+BRIEFLY = ("--set", "kafka.extra={max_block_ms: 2000}")
+AWAY = ("--set", "kafka.extra={bootstrap_timeout_ms: 500}")
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def all_records(kafka: KafkaService, topic: str) -> list[Record]:
         (("--to", "kafka://127.0.0.1:1"), (2, "--to: kafka://127.0.0.1:1")),
         (("--to", "http://host:1/topic"), (2, "--to: http://host:1/topic")),
         (
-            ("--to", "kafka://127.0.0.1:1/topic", *BRIEFLY),
+            ("--to", "kafka://127.0.0.1:1/topic", *AWAY),
             (69, "Kafka at 127.0.0.1:1 does not answer"),
         ),
         (("--to", "kafka://BROKER/nothing-of-that-name", *BRIEFLY), (69, "nothing-of-that-name")),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from teacherd.daemon.endpoints import Endpoints, EndpointsConfig, bind, read_token
@@ -55,7 +56,7 @@ class Daemon:
         """Return status code and body."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 (http, see above)
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (http, see above)
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -178,7 +179,7 @@ def test_an_ipv6_address_is_understood() -> None:
 def test_after_close_the_port_is_free_and_the_thread_is_gone() -> None:
     """A restart can take it at once."""
     daemon = Daemon()
-    with daemon.serve(EndpointsConfig(port=0)) as endpoints:
+    with daemon.serve(EndpointsConfig(port=free_port())) as endpoints:
         assert endpoints.is_alive
         assert 200 == daemon.get("/livez")[0]
 
@@ -246,19 +247,19 @@ def test_beyond_loopback_the_admin_token_needs_https() -> None:
 def test_too_many_requests_are_told_to_come_again() -> None:
     """Over all clients together; supervisors are answered all the same."""
     daemon = Daemon()
-    with daemon.serve(EndpointsConfig(port=0, max_requests_per_second=2)):
-        codes = [daemon.get("/status")[0] for _ in range(12)]
+    # One now, and the next in a quarter of an hour.
+    with daemon.serve(EndpointsConfig(port=0, max_requests_per_second=0.001)):
+        codes = [daemon.get("/status")[0] for _ in range(3)]
 
         assert 200 == daemon.get("/livez")[0]
         assert 200 == daemon.get("/metrics")[0]
 
-    assert 200 == codes[0]
-    assert 429 in codes
+    assert [200, 429, 429] == codes
 
 
 def test_no_client_can_send_headers_without_end(daemon: Daemon) -> None:
     """The daemon's connections are guarded: tests/test_guarded_protocol.py."""
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=300) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX: ")
         with pytest.raises(ConnectionError):
             connection.sendall(b"a" * (64 << 20))

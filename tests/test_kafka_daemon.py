@@ -1,10 +1,11 @@
 """The daemon on a real topic, from its records to the versions, and what goes wrong meanwhile."""
 
 import itertools
-import json
 import random
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,7 @@ def test_a_compacted_topic_is_learned_with_a_warning_where_losses_are_allowed(
     daemon = make_daemon(tmp_path, topic, kafka={"on_lost_records": "continue"})
 
     assert ExitCode.OK == daemon.run_until_tasks(1)
-    (event,) = [
-        json.loads(line)
-        for line in daemon.log_path.read_text().splitlines()
-        if '"topic_compacted"' in line
-    ]
+    (event,) = daemon.events("topic_compacted")
     assert ("warning", topic, "compact") == (event["level"], event["topic"], event["policy"])
     assert_each_once(daemon.plans(), {0: offsets})
 
@@ -147,7 +144,7 @@ def test_a_standby_takes_over_after_a_kill(
     first.start()
     first.wait_until(lambda: len(first.outcomes()) == 1)
     standby.start(is_standby=True)
-    standby.wait_until(lambda: "standby" in standby.log_path.read_text())
+    standby.wait_until(lambda: bool(standby.events("standby")))
     first.kill()
     offsets += kafka.produce(topic, feature_values(15, seed=1))
     standby.wait_until(lambda: len(standby.outcomes()) == 3)
@@ -175,7 +172,7 @@ def test_aborted_transactions_are_never_learned(
             producer.abort_transaction()
         else:
             producer.commit_transaction()
-            kept += [each.get(30).offset for each in sent]
+            kept += [each.get(300).offset for each in sent]
     producer.close()
     daemon = make_daemon(tmp_path, topic)
 
@@ -283,19 +280,9 @@ def test_records_that_vanish_while_running_are_told(
     daemon = make_daemon(tmp_path, topic, kafka={"on_lost_records": on_lost}, tasks=tasks)
     daemon.start()
     daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
-    # Four wait in the buffer; what comes now is deleted before it can be read: the daemon sleeps.
-    kafka.delete_records(topic, 0, below=14)
-    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
-    daemon.send(signal.SIGSTOP)
-    time.sleep(1.0)  # the broker answers the open fetch after half a second at the latest
-    sent = [
-        producer.send(topic, record.value, headers=list(record.headers), partition=0)
-        for record in feature_values(20, seed=1)
-    ]
-    later = [each.get(30).offset for each in sent]
-    producer.close()
-    kafka.delete_records(topic, 0, below=20)
-    daemon.send(signal.SIGCONT)
+    # Four wait in the buffer; of what comes now, the first are gone before they can be read.
+    daemon.wait_until(lambda: records_read(daemon) == 14)
+    later = kafka.produce_with_a_gap(topic, feature_values(20, seed=1), below=20)
     if on_lost == "stop":
         assert ExitCode.UNAVAILABLE == daemon.wait()
         assert "offsets [14, 20) are gone: retention" in daemon.log_path.read_text()
@@ -319,6 +306,7 @@ def test_a_topic_made_anew_is_learned_from_its_first_record(
     daemon = make_daemon(tmp_path, topic, kafka={"on_lost_records": "continue"})
     daemon.start()
     daemon.wait_until(lambda: len(daemon.outcomes()) == 1)
+    daemon.wait_until(lambda: records_read(daemon) == 14)
     if is_running:
         # Nothing is read from the new topic before the old one is known to be no more.
         daemon.send(signal.SIGSTOP)
@@ -344,6 +332,15 @@ def test_a_topic_made_anew_is_learned_from_its_first_record(
     assert first.ranges[0].topic_id not in (None, skip.topic_id)
     assert ["gap"] * is_running == [plan.cause for plan in rest if plan not in plans]
     assert_each_once(plans, {0: offsets})
+
+
+def records_read(daemon: ForkedDaemon) -> int:
+    """Return how many records of one partition a running daemon has taken from its source."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}/metrics", timeout=60) as answer:
+        (number,) = re.findall(
+            rb"^teacherd_records_consumed_total\{.*\} (.+)$", answer.read(), re.MULTILINE
+        )
+    return int(float(number))
 
 
 def plans_behind_skip(daemon: ForkedDaemon) -> list[Plan]:

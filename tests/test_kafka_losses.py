@@ -37,10 +37,7 @@ def test_deleted_records_are_told_while_reading(
     source = open_source(topic)
     start(source)
     take(source, 4)
-    source.pause()
-    kafka.produce(topic, values(10))
-    kafka.delete_records(topic, 0, below=9)
-    source.resume()
+    kafka.produce_with_a_gap(topic, values(10), below=9)
 
     with pytest.raises(RecordsLostError) as caught:
         take(source, 1)

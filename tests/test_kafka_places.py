@@ -74,7 +74,7 @@ def test_a_new_lineage_begins_at_a_time(kafka: KafkaService, open_source: KafkaS
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
     for number in range(4):
         moment = 1_600_000_000_000 + number * 1000
-        producer.send(topic, b"value", partition=0, timestamp_ms=moment).get(30)
+        producer.send(topic, b"value", partition=0, timestamp_ms=moment).get(300)
     producer.close()
     places = start(open_source(topic, start_at="2020-09-13T12:26:42Z"))
 

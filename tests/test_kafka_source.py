@@ -2,12 +2,14 @@
 
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from kafka import KafkaProducer
-from kafka_reading import KafkaSources, settle, start, take, values
+from kafka_reading import WAIT_SECONDS, KafkaSources, settle, start, take, values
 from kafka_service import KafkaService
 
+from teacherd.consumers.kafka_source import KafkaSource
 from teacherd.consumers.record import OffsetRange, Partition
 from teacherd.consumers.source import Retention, SourceError, SourceRefusedError
 
@@ -35,7 +37,7 @@ def test_a_null_value_becomes_empty(kafka: KafkaService, open_source: KafkaSourc
     """A tombstone is a record like any other, though no instance."""
     topic = kafka.create_topic()
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
-    producer.send(topic, key=b"key", value=None).get(30)
+    producer.send(topic, key=b"key", value=None).get(300)
     producer.close()
     source = open_source(topic)
     start(source)
@@ -66,12 +68,23 @@ def test_partitions_take_turns(kafka: KafkaService, open_source: KafkaSources) -
     source = open_source(topic)
     start(source)
     take(source, 1)
-    time.sleep(1.0)  # what was asked for comes
+    deadline = time.monotonic() + WAIT_SECONDS
+    while len(at_hand(source)) < 3:
+        assert time.monotonic() < deadline, at_hand(source)
+        time.sleep(0.01)
     batches = take(source, 1100)
 
     numbers = [batch.partition.number for batch in batches[:8]]
     assert {0, 1, 2} == set(numbers[:5]), numbers
     assert all(one != other for one, other in pairwise(numbers)), numbers
+
+
+def at_hand(source: KafkaSource) -> set[Any]:
+    """Return the partitions of which the client has records that it has not handed out."""
+    fetcher = source._consumer._fetcher
+    fetched = {each.topic_partition for each in fetcher._completed_fetches.copy()}
+    in_hand = fetcher._next_partition_records
+    return fetched | ({in_hand.topic_partition} if in_hand else set())
 
 
 def test_seek_goes_back_and_forgets_what_was_fetched(
@@ -179,7 +192,7 @@ def test_a_topic_that_is_not_there_is_named(open_source: KafkaSources) -> None:
 
 def test_a_broker_that_is_not_there_is_named(open_source: KafkaSources) -> None:
     """With its address, and what the last attempt ended with."""
-    away = {"bootstrap_servers": "127.0.0.1:1", "extra": {"bootstrap_timeout_ms": 500}}
+    away = {"bootstrap_servers": "127.0.0.1:1", "extra": {"bootstrap_timeout_ms": 5000}}
 
     with pytest.raises(SourceError, match=r"Kafka at 127\.0\.0\.1:1 does not answer: .*REFUSED"):
         open_source("topic", **away)

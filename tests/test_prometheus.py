@@ -45,6 +45,7 @@ NEVER_FOR_A_DAEMON_THAT_IS_WELL = {
     "TeacherdReloadRefused",
 }
 """Those about time may fire when it is shortened two hundred times on a busy machine."""
+ABOUT_SOURCES = {"TeacherdPartitionStalled", "TeacherdSourceUnavailable", "TeacherdDown"}
 DRIFT_ALARMS = "sum(teacherd_drift_detected_total)"
 
 
@@ -187,10 +188,17 @@ def filled(query: str) -> str:
 
 
 def test_no_alert_fires_for_a_daemon_that_is_well(watched: Watched) -> None:
-    """It has learned, and waits for more."""
-    firing = watched.prometheus.firing(watched.instance)
+    """It has learned, and waits for more.
 
-    assert set() == firing & NEVER_FOR_A_DAEMON_THAT_IS_WELL
+    Only for a moment, where a busy machine is late with a scrape, it may seem to be down.
+    """
+
+    def wrongly() -> set[str]:
+        return watched.prometheus.firing(watched.instance) & NEVER_FOR_A_DAEMON_THAT_IS_WELL
+
+    watched.prometheus.wait_until(lambda: "TeacherdDown" not in wrongly())
+
+    assert set() == wrongly() - {"TeacherdDown"}
 
 
 def test_faults_fire_their_alerts(
@@ -285,16 +293,19 @@ def test_a_partition_that_gives_nothing_fires_its_alert(
             kafka.produce(topic, feature_values(10))
             daemon.wait_for_tasks(1)
             stalled = f'teacherd_partition_stalled{{topic="{topic}", partition="0"}}'
+            # On a busy machine fetches may find nothing for two seconds by themselves.
             prometheus.wait_until(lambda: prometheus.value(stalled) == 0)
-
-            assert "TeacherdPartitionStalled" not in prometheus.firing(instance)
+            prometheus.wait_until(lambda: not prometheus.firing(instance) & ABOUT_SOURCES)
 
             proxy.stall()
             kafka.produce(topic, feature_values(10, seed=1))
-            prometheus.wait_until(lambda: "TeacherdPartitionStalled" in prometheus.firing(instance))
+            prometheus.wait_until(
+                lambda: {"TeacherdPartitionStalled"} == prometheus.firing(instance) & ABOUT_SOURCES
+            )
 
-            assert not {"TeacherdSourceUnavailable", "TeacherdDown"} & prometheus.firing(instance)
-            assert 1 == prometheus.value(f'ALERTS{{alertstate="firing", topic="{topic}"}}')
+            alert = 'alertname="TeacherdPartitionStalled", alertstate="firing"'
+            firing = f'ALERTS{{{alert}, topic="{topic}", partition="0"}}'
+            prometheus.wait_until(lambda: prometheus.value(firing) == 1)
             assert "stalled" in [each["about"] for each in daemon.status()["problems"]]
             (query,) = queries_by_panel()["Stalled partitions"]
             assert 1 == prometheus.value(filled(query))

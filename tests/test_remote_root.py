@@ -69,11 +69,10 @@ def test_it_finds_new_versions_by_itself(tmp_path: Path) -> None:
         teacher_of(address, tmp_path, poll_seconds=0.02) as teacher,
     ):
         publish(tmp_path / "root", 2)
-        deadline = time.monotonic() + 60
-        while teacher.version != 2 and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while teacher.version != 2:
+            assert time.monotonic() < deadline, teacher.stats
             time.sleep(0.01)
-
-        assert 2 == teacher.version
 
 
 def test_a_daemon_that_is_away_fails_no_prediction(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from kafka_jars import fetch_jars, find_java
+from ports import HOST, free_port
 
-START_SECONDS = 90.0
+LIMIT_SECONDS = 300.0
+"""For whatever is waited for: Java is slow to start on a machine that does other things."""
 USER, PASSWORD = "learner", "learner-secret"
-_HOST = "127.0.0.1"
 _USUAL_PORT = 9092
 _POLL_SECONDS = 0.1
 _JAVA_OPTIONS = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -28,17 +29,6 @@ _SASL = (
     "org.apache.kafka.common.security.plain.PlainLoginModule required "
     f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}";'
 )
-
-
-def free_port(wanted: int = 0) -> int:
-    """Return a TCP port that nobody listens on now: the wanted one, if that is so."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((_HOST, wanted))
-        except OSError:
-            probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(slots=True)
@@ -59,7 +49,7 @@ class BrokerNode:
     @property
     def address(self) -> str:
         """Return where clients find it, without a proxy."""
-        return f"{_HOST}:{self.port}"
+        return f"{HOST}:{self.port}"
 
     @property
     def log_text(self) -> str:
@@ -112,12 +102,12 @@ class KafkaCluster:
     @property
     def sasl_bootstrap(self) -> str:
         """Return the addresses that want SASL/PLAIN with USER and PASSWORD."""
-        return ",".join(f"{_HOST}:{node.sasl_port}" for node in self.nodes)
+        return ",".join(f"{HOST}:{node.sasl_port}" for node in self.nodes)
 
     @property
     def tls_bootstrap(self) -> str:
         """Return the addresses that speak TLS, with the certificate of the keystore."""
-        return ",".join(f"{_HOST}:{node.tls_port}" for node in self.nodes)
+        return ",".join(f"{HOST}:{node.tls_port}" for node in self.nodes)
 
     def start(self) -> "KafkaCluster":
         """Start every broker that does not run and wait until all answer."""
@@ -154,7 +144,7 @@ class KafkaCluster:
             self._command(main_class, *arguments),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LIMIT_SECONDS,
             check=False,
         )
         assert done.returncode == 0, f"{main_class}: {done.stdout}{done.stderr}"
@@ -171,7 +161,7 @@ class KafkaCluster:
         self.tool("kafka.tools.StorageTool", "format", "-t", self._id, "-c", str(path))
 
     def _defaults(self, node: BrokerNode) -> dict[str, str]:
-        voters = ",".join(f"{each.number}@{_HOST}:{each.controller_port}" for each in self.nodes)
+        voters = ",".join(f"{each.number}@{HOST}:{each.controller_port}" for each in self.nodes)
         copies = str(min(3, len(self.nodes)))
         return {
             "process.roles": "broker,controller",
@@ -184,16 +174,16 @@ class KafkaCluster:
             "listeners": ",".join(
                 [
                     f"PLAINTEXT://{node.address}",
-                    f"INSIDE://{_HOST}:{node.inside_port}",
-                    f"SASL://{_HOST}:{node.sasl_port}",
-                    f"CONTROLLER://{_HOST}:{node.controller_port}",
+                    f"INSIDE://{HOST}:{node.inside_port}",
+                    f"SASL://{HOST}:{node.sasl_port}",
+                    f"CONTROLLER://{HOST}:{node.controller_port}",
                 ]
             ),
             "advertised.listeners": ",".join(
                 [
-                    f"PLAINTEXT://{_HOST}:{node.advertised_port or node.port}",
-                    f"INSIDE://{_HOST}:{node.inside_port}",
-                    f"SASL://{_HOST}:{node.sasl_port}",
+                    f"PLAINTEXT://{HOST}:{node.advertised_port or node.port}",
+                    f"INSIDE://{HOST}:{node.inside_port}",
+                    f"SASL://{HOST}:{node.sasl_port}",
                 ]
             ),
             "sasl.enabled.mechanisms": "PLAIN",
@@ -216,7 +206,7 @@ class KafkaCluster:
             return {}
         defaults = self._defaults(node)
         protocols = "listener.security.protocol.map"
-        door = f"TLS://{_HOST}:{node.tls_port}"
+        door = f"TLS://{HOST}:{node.tls_port}"
         names = ("listeners", "advertised.listeners")
         return {
             **{name: f"{defaults[name]},{door}" for name in names},
@@ -235,7 +225,7 @@ class KafkaCluster:
             )
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + LIMIT_SECONDS
         while not self._answers():
             for node in self.nodes:
                 ended = node.process is not None and node.process.poll() is not None
@@ -246,9 +236,9 @@ class KafkaCluster:
     def _answers(self) -> bool:
         try:
             for node in self.nodes:
-                with socket.create_connection((_HOST, node.port), timeout=1):
+                with socket.create_connection((HOST, node.port), timeout=1):
                     pass
-            admin = open_admin(self.nodes[0].address)
+            admin = open_admin(self.nodes[0].address, seconds=10.0)
             try:
                 return len(admin.describe_cluster()["brokers"]) == len(self.nodes)
             finally:
@@ -267,14 +257,17 @@ class KafkaCluster:
             node.process.kill()
         else:
             node.process.send_signal(number)
-        node.process.wait(60)
+        node.process.wait(LIMIT_SECONDS)
         node.process = None
 
 
-def open_admin(bootstrap: str) -> KafkaAdminClient:
-    """Return an admin client that gives up soon."""
+def open_admin(bootstrap: str, *, seconds: float = LIMIT_SECONDS) -> KafkaAdminClient:
+    """Return an admin client that gives up after so long."""
+    milliseconds = int(seconds * 1000)
     return KafkaAdminClient(
-        bootstrap_servers=bootstrap, bootstrap_timeout_ms=10_000, request_timeout_ms=10_000
+        bootstrap_servers=bootstrap,
+        bootstrap_timeout_ms=milliseconds,
+        request_timeout_ms=milliseconds,
     )
 
 

@@ -10,14 +10,14 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from kafka_broker import free_port
+from ports import free_port
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 60.0
 _STARTED = b"Kafka Server started"
 _POLL_SECONDS = 0.2
 

@@ -9,7 +9,7 @@ from teacherd.consumers.record import NewRecord, Partition
 from teacherd.consumers.record_batch import RecordBatch
 
 LINEAGE = "aaaaaaaaaaaaaaaa"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 300.0
 
 
 class KafkaSources:

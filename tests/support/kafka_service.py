@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import TopicAlreadyExistsError
-from kafka_broker import KafkaCluster, open_admin
+from kafka_broker import LIMIT_SECONDS, KafkaCluster, open_admin
 from kafka_container import has_docker, kafka_container
 
 from teacherd.consumers.record import NewRecord
@@ -18,7 +19,6 @@ from teacherd.consumers.record import NewRecord
 ADDRESS_VARIABLE = "TEACHERD_TEST_KAFKA"
 IMAGE_VARIABLE = "TEACHERD_TEST_KAFKA_IMAGE"
 _OFFICIAL_IMAGE = "apache/kafka:4.3.0"
-_REPLACEMENT_SECONDS = 60.0
 
 
 class KafkaService:
@@ -82,7 +82,7 @@ class KafkaService:
     def replace_topic(self, name: str, *, partitions: int = 1) -> None:
         """Delete a topic and make another under its name."""
         self.delete_topic(name)
-        deadline = time.monotonic() + _REPLACEMENT_SECONDS
+        deadline = time.monotonic() + LIMIT_SECONDS
         while True:
             try:
                 self.create_named(name, partitions=partitions)
@@ -98,6 +98,11 @@ class KafkaService:
         admin = open_admin(self.bootstrap)
         try:
             admin.create_partitions({topic: total})
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while _num_led(admin.describe_topics([topic])) < total:
+                # A producer would refuse what the broker does not know of yet.
+                assert time.monotonic() < deadline, f"{topic} has no {total} partitions"
+                time.sleep(0.1)
         finally:
             admin.close()
 
@@ -118,7 +123,13 @@ class KafkaService:
         **settings: object,
     ) -> list[int]:
         """Append records and return their offsets."""
-        options = {"bootstrap_servers": self.bootstrap, "linger_ms": 5, **settings}
+        options = {
+            "bootstrap_servers": self.bootstrap,
+            "linger_ms": 5,
+            "max_block_ms": int(LIMIT_SECONDS * 1000),
+            "delivery_timeout_ms": int(LIMIT_SECONDS * 1000),
+            **settings,
+        }
         producer = KafkaProducer(**options)
         try:
             sent = [
@@ -131,9 +142,31 @@ class KafkaService:
                 )
                 for record in records
             ]
-            return [each.get(60).offset for each in sent]
+            return [each.get(LIMIT_SECONDS).offset for each in sent]
         finally:
             producer.close()
+
+    def produce_with_a_gap(self, topic: str, records: Sequence[NewRecord], below: int) -> list[int]:
+        """Append records, and delete those below an offset before anybody can have read them.
+
+        In a transaction, which hides all of them from readers of what is committed until its end.
+        """
+        producer = KafkaProducer(
+            bootstrap_servers=self.bootstrap, transactional_id=f"{topic}-{secrets.token_hex(3)}"
+        )
+        try:
+            producer.init_transactions()
+            producer.begin_transaction()
+            sent = [
+                producer.send(topic, each.value, headers=list(each.headers), partition=0)
+                for each in records
+            ]
+            offsets = [each.get(LIMIT_SECONDS).offset for each in sent]
+            self.delete_records(topic, 0, below)
+            producer.commit_transaction()
+        finally:
+            producer.close()
+        return offsets
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the offset after the last committed record of each partition."""
@@ -144,6 +177,12 @@ class KafkaService:
             return {partition.partition: end for partition, end in ends.items()}
         finally:
             consumer.close()
+
+
+def _num_led(topics: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many partitions of the only topic have a leader."""
+    (topic,) = topics
+    return sum(each["leader_id"] >= 0 for each in topic["partitions"])
 
 
 @contextmanager

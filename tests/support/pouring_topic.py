@@ -47,6 +47,6 @@ class PouringTopic:
                 )
                 for record in feature_values(_BATCH, seed=seed)
             ]
-            self.offsets[number] += [each.get(60).offset for each in sent]
+            self.offsets[number] += [each.get(300).offset for each in sent]
             if self._stop.wait(_PAUSE_SECONDS):
                 return

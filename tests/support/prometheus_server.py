@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ports import HOST, free_port
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 HASTE = 200
@@ -55,9 +55,7 @@ class PrometheusServer:
     ) -> None:
         directory.mkdir()
         self._write_configuration(directory, targets, loaders)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._address = f"127.0.0.1:{free.getsockname()[1]}"
+        self._address = f"{HOST}:{free_port()}"
         self._log = directory / "prometheus.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -101,7 +99,7 @@ class PrometheusServer:
     def wait_until(
         self,
         condition: Callable[[], bool],
-        seconds: float = 90.0,
+        seconds: float = 300.0,
         *,
         otherwise: Callable[[], object] | None = None,
     ) -> None:
@@ -125,14 +123,14 @@ class PrometheusServer:
     def close(self) -> None:
         """Leave no process behind."""
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(300)
 
     def _alerts(self) -> str:
         return json.dumps(self._get("alerts", {}), indent=1)[-3000:]
 
     def _get(self, name: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         url = f"http://{self._address}/api/v1/{name}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=30) as got:
+        with urllib.request.urlopen(url, timeout=60) as got:
             data: dict[str, Any] = json.load(got)["data"]
         return data
 

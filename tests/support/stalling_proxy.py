@@ -1,6 +1,7 @@
 """A TCP proxy in front of a broker behind which fetches find nothing, while all else works."""
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -68,8 +69,6 @@ class StallingProxy:
             with contextlib.suppress(TimeoutError):
                 client, _ = self._listener.accept()
                 broker = socket.create_connection((_HOST, self.target_port))
-                for each in (client, broker):
-                    each.settimeout(_TIMEOUT_SECONDS)
                 connection = _Connection(client, broker)
                 self._connections.append(connection)
                 self._start(self._pass_requests, connection)
@@ -114,7 +113,8 @@ class StallingProxy:
         while len(data) < size:
             if self._stop.is_set():
                 return None
-            with contextlib.suppress(TimeoutError):
+            # Not by a timeout of the socket, which would also break off what is being sent.
+            if select.select([connection], [], [], _TIMEOUT_SECONDS)[0]:
                 more = connection.recv(size - len(data))
                 if not more:
                     return None

@@ -15,14 +15,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import yaml
-from kafka_broker import KafkaCluster, free_port
+from kafka_broker import KafkaCluster
 from kafka_daemon import fates, kafka_settings
+from ports import free_port
 from pouring_topic import PouringTopic
 from ranked_daemon import RankedDaemon
 from two_hosts import FIRST, SECOND, TwoHosts, cut, inside, mend
@@ -106,14 +108,14 @@ def run(directory: Path, names: tuple[str, str]) -> dict[str, Any]:
             addresses = (FIRST, SECOND)
             for name, address, folder in zip(names, addresses, folders, strict=True):
                 torchruns.append(Supervised(name, address, folder))
-            wait_until(lambda: len(log.outcomes()) >= 1)
-            wait_until(lambda: len(log.plans()) > len(log.outcomes()))
+            wait_until(lambda: len(log.outcomes()) >= 1, folders)
+            wait_until(lambda: len(log.plans()) > len(log.outcomes()), folders)
             unfinished = log.plans()[-1].task
             cut(names[1])
             time.sleep(CUT_SECONDS)
             closed = len(log.outcomes())
             mend(names[1])
-            wait_until(lambda: len(log.outcomes()) >= closed + 2)
+            wait_until(lambda: len(log.outcomes()) >= closed + 2, folders)
         ask_daemon(folders[0] / "state", Command("drain", None))
         for each in torchruns:
             each.wait(LIMIT_SECONDS)
@@ -165,11 +167,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def wait_until(condition: Any) -> None:  # noqa: ANN401 (a function without arguments)
-    """Wait for a condition."""
+def wait_until(condition: Callable[[], bool], folders: Sequence[Path]) -> None:
+    """Wait for a condition, and fail with what the hosts have said if it does not come true."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "not within the limit"
+        if time.monotonic() > deadline:
+            said = [(folder / "daemon.log").read_text(errors="replace") for folder in folders]
+            raise AssertionError("not within the limit:\n" + "\n".join(x[-3000:] for x in said))
         time.sleep(0.05)
 
 
