@@ -178,11 +178,15 @@ def test_a_daemon_that_ends_says_so(
 ) -> None:
     """Nobody waits for an answer that cannot come."""
     listener = listen({})
-    listener._handlers = {}
-    waiting = threading.Timer(0.3, listener.stop.set)
-    waiting.start()
     # Nobody obeys: the command stays in the queue.
     listener.commands.obey = lambda _: None  # type: ignore[method-assign]
+
+    def end_once_it_waits() -> None:
+        while listener.commands._waiting.empty():
+            listener.stop.wait(0.01)
+        listener.stop.set()
+
+    threading.Thread(target=end_once_it_waits).start()
     with pytest.raises((RemoteError, TemporaryError)) as caught:
         ask_daemon(directory, Command("rollback", None))
 

@@ -36,7 +36,7 @@ def python(code: str) -> Command:
 def test_a_webhook_gets_the_event_and_the_token() -> None:
     """As JSON, by POST; any 2xx is an arrival."""
     with FlakyServer(lambda _: Answer(status=204)) as server:
-        Webhook(f"{server.url}/hook", "secret", timeout_seconds=10).send(BODY, never)
+        Webhook(f"{server.url}/hook", "secret", timeout_seconds=300).send(BODY, never)
 
     [asked] = server.asked
     assert "/hook" == asked.path
@@ -53,7 +53,7 @@ def test_any_other_answer_is_none(status: int) -> None:
         FlakyServer(lambda _: answer) as server,
         pytest.raises(DeliveryError, match=f"^answered {status}$"),
     ):
-        Webhook(f"{server.url}/hook", "secret", timeout_seconds=10).send(BODY, never)
+        Webhook(f"{server.url}/hook", "secret", timeout_seconds=300).send(BODY, never)
 
     assert ["/hook"] == [asked.path for asked in server.asked]
 
@@ -64,7 +64,7 @@ def test_an_error_does_not_tell_where_to_post() -> None:
         url = f"{server.url}/secret"
 
     with pytest.raises(DeliveryError) as caught:
-        Webhook(url, None, timeout_seconds=10).send(BODY, never)
+        Webhook(url, None, timeout_seconds=300).send(BODY, never)
     assert "refused" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -74,13 +74,13 @@ def test_a_server_that_never_answers_is_left() -> None:
     release = threading.Event()
 
     def hang(_: object) -> Answer:
-        release.wait(60)
+        release.wait(300)
         return Answer()
 
     with FlakyServer(hang) as server:
-        webhook = Webhook(server.url, None, timeout_seconds=60)
+        webhook = Webhook(server.url, None, timeout_seconds=300)
         with pytest.raises(DeliveryError, match=r"^no answer in time$"):
-            webhook.send(BODY, after(0.2))
+            webhook.send(BODY, lambda: bool(server.asked))
         with pytest.raises(DeliveryError, match=r"^the attempt before is still being answered$"):
             webhook.send(BODY, never)
         release.set()
@@ -161,7 +161,7 @@ def test_a_command_that_talks_without_end_is_bounded() -> None:
     code = "import sys\nfor _ in range(3000): sys.stderr.write('x' * 1000)\nsys.exit(1)"
 
     with pytest.raises(DeliveryError) as caught:
-        python(code).send(BODY, after(60))
+        python(code).send(BODY, after(300))
     assert len(str(caught.value)) < 400
 
 
@@ -190,7 +190,7 @@ def test_a_command_leaves_no_process_behind(tmp_path: Path, ending: str) -> None
 
 def has_ended(pid: int) -> bool:
     """Wait until a process that is not ours is gone, or a corpse that nobody has fetched yet."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             os.kill(pid, 0)

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 from starlette.applications import Starlette
 from versions import publish
 
@@ -23,9 +22,8 @@ def no_batcher() -> Batcher:
     raise AssertionError
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Starlette:
-    """Give the application over a version that is there."""
+def make_app(tmp_path: Path, *, body_seconds: float) -> Starlette:
+    """Return the application over a version that is there."""
     publish(tmp_path, 1)
     manifest = read_manifest(version_folder(tmp_path, 1))
     return InferenceApp(
@@ -36,7 +34,7 @@ def app(tmp_path: Path) -> Starlette:
         max_request_bytes=MAX_REQUEST_BYTES,
         max_request_instances=10,
         metrics=ServingMetrics(),
-        body_seconds=0.2,
+        body_seconds=body_seconds,
     ).build()
 
 
@@ -59,8 +57,9 @@ async def ask(app: Starlette, receive: Callable[[], Awaitable[MutableMapping[str
     return statuses[0]
 
 
-def test_a_body_that_drips_is_not_waited_for(app: Starlette) -> None:
+def test_a_body_that_drips_is_not_waited_for(tmp_path: Path) -> None:
     """408, however regularly another byte comes; what it held is given back."""
+    app = make_app(tmp_path, body_seconds=0.2)
 
     async def drip() -> MutableMapping[str, Any]:
         await asyncio.sleep(0.02)
@@ -72,11 +71,13 @@ def test_a_body_that_drips_is_not_waited_for(app: Starlette) -> None:
     assert [408] * 3 == asyncio.run(again_and_again())
 
 
-def test_all_bodies_together_are_bounded(app: Starlette) -> None:
+def test_all_bodies_together_are_bounded(tmp_path: Path) -> None:
     """Eight of the largest may be held; whoever comes then is told to come again."""
+    app = make_app(tmp_path, body_seconds=600)
 
     async def together() -> tuple[list[int], list[int]]:
         may_end = asyncio.Event()
+        held = asyncio.Semaphore(0)
 
         def half_a_body() -> Callable[[], Awaitable[MutableMapping[str, Any]]]:
             pieces = [PIECE, PIECE]
@@ -84,13 +85,15 @@ def test_all_bodies_together_are_bounded(app: Starlette) -> None:
             async def receive() -> MutableMapping[str, Any]:
                 if pieces:
                     return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+                held.release()
                 await may_end.wait()
                 return {"type": "http.request", "body": b"", "more_body": False}
 
             return receive
 
         first = [asyncio.create_task(ask(app, half_a_body())) for _ in range(8)]
-        await asyncio.sleep(0.05)
+        for _ in first:
+            await held.acquire()
         refused = [await ask(app, half_a_body()) for _ in range(3)]
         may_end.set()
         # They are no requests, but they were read.

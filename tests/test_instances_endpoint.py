@@ -1,11 +1,11 @@
 """POST /v1/instances over a real socket: durable when answered, bounded, and not for strangers."""
 
 import json
+import select
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -69,11 +69,11 @@ class Service:
         )
         self.port = endpoints.port
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{endpoints.port}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{endpoints.port}", timeout=300) as client:
                 yield client
         finally:
             endpoints.close()
-            endpoint.close().result(30)
+            endpoint.close().result(300)
 
     def records(self) -> list[NewRecord]:
         """Return what is in the stream."""
@@ -171,30 +171,47 @@ def test_a_client_that_goes_away_in_the_middle_appends_nothing(service: Service)
     assert 1 == len(service.records())
 
 
-def test_a_body_that_drips_is_not_waited_for(service: Service) -> None:
-    """Nor does it keep one of the eight places, however regularly another byte comes."""
+def begin_slowly(port: int, stack: ExitStack) -> list[socket.socket]:
+    """Begin as many requests as there are places, with the first byte of a body."""
     head = (
         b"POST /v1/instances?label=1 HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
         b"Content-Length: 1000\r\n\r\n"
     )
-    with service.serve(body_seconds=0.5) as client:
-        slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(8)]
-        for connection in slow:
-            connection.sendall(head)
-        for _ in range(4):
-            for connection in slow:
-                connection.sendall(b"a")
-            time.sleep(0.05)
-        busy = client.post(PATH, json={"instances": [INSTANCE]})
-        answers = [connection.recv(1000) for connection in slow]
-        after = client.post(PATH, json={"instances": [INSTANCE]})
-        for connection in slow:
-            connection.close()
+    slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(8)]
+    for connection in slow:
+        connection.sendall(head + b"a")
+    return slow
 
-    assert 503 == busy.status_code
+
+def test_only_so_many_are_taken_at_once(service: Service) -> None:
+    """Whoever comes when all eight places are held is told to come again."""
+    num_taken = 0
+    with service.serve(body_seconds=3600) as client, ExitStack() as stack:
+        begin_slowly(service.port, stack)
+        while (answer := client.post(PATH, json={"instances": [INSTANCE]})).status_code == 200:
+            num_taken += 1  # not all of them have come yet
+
+    assert (503, "1") == (answer.status_code, answer.headers["Retry-After"])
+    assert num_taken == len(service.records())
+
+
+def test_a_body_that_drips_is_not_waited_for(service: Service) -> None:
+    """Nor does it keep one of the eight places, however regularly another byte comes."""
+    with service.serve(body_seconds=0.5) as client, ExitStack() as stack:
+        slow = begin_slowly(service.port, stack)
+        answers = [answer_to_a_drip(connection) for connection in slow]
+        after = client.post(PATH, json={"instances": [INSTANCE]})
+
     assert {b"HTTP/1.1 408"} == {answer[:12] for answer in answers}
     assert 200 == after.status_code
     assert 1 == len(service.records())
+
+
+def answer_to_a_drip(connection: socket.socket) -> bytes:
+    """Send byte after byte until an answer comes; return it."""
+    while not select.select([connection], [], [], 0.05)[0]:
+        connection.sendall(b"a")
+    return connection.recv(1000)
 
 
 def test_only_who_shows_the_token_is_let_in(service: Service) -> None:

@@ -30,7 +30,7 @@ def get(url: str, method: str = "GET", **headers: str) -> tuple[int, bytes, HTTP
         headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 (as above)
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (as above)
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as error:
         with error:

@@ -10,7 +10,7 @@ from teacherd.models.shared_lock import SharedLock
 def test_readers_hold_it_together() -> None:
     """Two readers meet inside; with an ordinary lock the barrier would break."""
     lock = SharedLock()
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=300)
 
     def read() -> None:
         with lock.shared():

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -98,29 +97,25 @@ def test_the_lock_of_a_directory_that_was_moved_away_is_not_taken(tmp_path: Path
     directory = tmp_path / "state"
     directory.mkdir()
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT)
-    stop = threading.Event()
-    taken: list[StateLock | None] = []
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    waiting = threading.Thread(
-        target=lambda: taken.append(
-            wait_for_lock(directory, stop=stop, on_held=held.append, on_wait=lambda: None)
-        )
-    )
+    others: list[StateLock] = []
     held: list[str] = []
-    waiting.start()
-    while not held:
-        time.sleep(0.01)
-    directory.rename(tmp_path / "moved")
-    directory.mkdir()
-    first = StateLock(directory)
-    os.close(descriptor)
-    time.sleep(0.5)
 
-    assert [] == taken
+    class Pauses(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            """Let things happen between two attempts."""
+            assert timeout is not None
+            if others:
+                self.set()
+            else:
+                directory.rename(tmp_path / "moved")
+                directory.mkdir()
+                others.append(StateLock(directory))
+                os.close(descriptor)
+            return self.is_set()
 
-    stop.set()
-    waiting.join()
-    first.close()
+    taken = wait_for_lock(directory, stop=Pauses(), on_held=held.append, on_wait=lambda: None)
+    others[0].close()
 
-    assert [None] == taken
+    assert taken is None
     assert ["unknown", str(os.getpid())] == held
