@@ -45,7 +45,7 @@ from teacherd.daemon.signals import handled
 from teacherd.daemon.source_opening import make_topic
 from teacherd.daemon.status_client import fetch_status
 
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 _STALL_SECONDS = 120.0
 _POLL_SECONDS = 0.25
 _NUM_IMAGE_AXES = 3

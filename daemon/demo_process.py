@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from teacherd.daemon.errors import UnavailableError
 
-_END_SECONDS = 40.0
+_END_SECONDS = 120.0
 _NUM_TAIL_LINES = 5
 
 

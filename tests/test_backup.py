@@ -66,14 +66,18 @@ def back_up(directory: Path, name: str = "backup", **changes: Any) -> BackupCont
 
 
 def test_backups_taken_while_it_learns_are_whole_and_go_on_to_the_same_versions(
-    daemon: ForkedDaemon, bench: Bench, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """At every moment: log, checkpoint and versions fit, and the records lead to the same end."""
+    bench = make_bench(tmp_path, **SECTIONS)
+    daemon = ForkedDaemon(bench.settings, tmp_path)
     daemon.start()
     daemon.wait_until_started()
     contents = []
-    while len(daemon.outcomes()) < NUM_TASKS:
-        contents.append(back_up(tmp_path, f"backup-{len(contents)}"))
+    for number in range(1, NUM_TASKS + 1):
+        bench.append(feature_records(10, seed=number))
+        while len(daemon.outcomes()) < number:
+            contents.append(back_up(tmp_path, f"backup-{len(contents)}"))
     assert ExitCode.OK == daemon.terminate()
     ends = [each.sha256 for each in daemon.outcomes()]
     several = {content.tasks: place for place, content in enumerate(contents)}
@@ -120,7 +124,7 @@ def test_what_a_killed_backup_left_goes_with_the_next_one(
             target=back_up_until, args=(tmp_path, "backups/monday", failpoint)
         )
         killed.start()
-        killed.join(60)
+        killed.join(300)
         assert -signal.SIGKILL == killed.exitcode
     (out / ".tmp-of-others-1").mkdir()
     (out / ".tmp-running-1" / "state").mkdir(parents=True)

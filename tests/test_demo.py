@@ -20,7 +20,7 @@ from teacherd.daemon.demo_stream import NUM_TASKS
 from teacherd.daemon.errors import UnavailableError
 
 STREAM_SECONDS = 4
-LIMIT_SECONDS = 280  # below the limit of a test; takes one minute on a quiet machine
+LIMIT_SECONDS = 900  # takes one minute on a quiet machine
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_an_interrupted_demo_leaves_no_process(
     log = tmp_path / "demo-out" / "producer.log"
     deadline = time.monotonic() + LIMIT_SECONDS
     while not (log.exists() and "records:" in log.read_text()):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "nothing is produced"
         time.sleep(0.05)
     running = processes_below(tmp_path)
     process.send_signal(number)

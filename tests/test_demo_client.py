@@ -30,7 +30,7 @@ def test_the_client_predicts_until_it_is_told(tmp_path: Path, ending: str) -> No
         input=ending,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     state.close()
     report = json.loads(done.stdout)

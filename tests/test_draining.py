@@ -142,7 +142,7 @@ def test_the_verb_waits_for_the_end(tmp_path: Path) -> None:
         )
 
         assert daemon.process.pid == json.loads(done.stdout)["process"]
-        assert 0 == daemon.wait(5)
+        assert 0 == daemon.wait()
     finally:
         daemon.close()
 

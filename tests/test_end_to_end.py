@@ -186,8 +186,8 @@ def test_a_good_reload_is_taken_over_and_a_bad_one_refused(daemon: DaemonProcess
 
     for bad in ("epochs: none", "epochs: 12\n  epoch: 3"):
         daemon.config_path.write_text(raw.replace("epochs: 10", bad))
-        daemon.process.send_signal(signal.SIGHUP)
         refused = len(daemon.events("reload_refused"))
+        daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_until(lambda count=refused: len(daemon.events("reload_refused")) > count)
 
     assert 0.0 == scrape(daemon)["teacherd_config_last_reload_successful"]

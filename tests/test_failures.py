@@ -37,7 +37,7 @@ def run(directory: Path, raw: dict[str, Any], *flags: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "teacherd.daemon", "run", "--config", str(path), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, check=False, capture_output=True, cwd=directory, env=environment, timeout=120
+        command, check=False, capture_output=True, cwd=directory, env=environment, timeout=300
     )
     return done.returncode, done.stderr.decode()
 

@@ -10,7 +10,7 @@ from mutations import mutated
 
 NUM_INPUTS = 1500
 MOST_SECONDS = 10.0
-"""For one input of at most 64 KiB, on a machine that does other things; measured: under 0.5."""
+"""Of processor time for one input of at most 64 KiB; measured: under 0.5."""
 MOST_BYTES = 256 << 20
 TARGETS = list(targets())
 

@@ -89,7 +89,7 @@ def test_nothing_is_cut_before_it_is_due(start: Start) -> None:
 
     assert [] == bench.plans()
 
-    bench.clock.seconds += 61
+    bench.clock.seconds += 3601
     learn_task(assembly)
 
     assert ["age"] == [plan.cause for plan in bench.plans()]

@@ -79,7 +79,7 @@ def test_no_secret_leaves_the_process(daemon: DaemonProcess, tmp_path: Path) -> 
     url = f"http://127.0.0.1:{daemon.port}/v1/commands"
     request = urllib.request.Request(url, data=b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)  # noqa: S310 (http, see above)
+        urllib.request.urlopen(request, timeout=60)  # noqa: S310 (http, see above)
     answers.append(refused.value.read())
     refused.value.close()
     shown = verb(daemon, "config", "show", "--json")

@@ -102,7 +102,7 @@ def make_bench(directory: Path, **sections: dict[str, Any]) -> Bench:
         "model": {"base": str(untrained_base(directory))},
         "process": {"state_directory": str(directory / "state"), "num_threads": 1},
         "stream_log": {"path": str(directory / "stream.db")},
-        "tasks": {"instances": 10, "min_instances": 1, "max_age_seconds": 60},
+        "tasks": {"instances": 10, "min_instances": 1, "max_age_seconds": 3600},
         "learning": {"epochs": 3, "consolidation": {"freezing_epochs": 1, "interval_epochs": 1}},
         "gate": {"holdout_share": 0},  # what passes no gate is served at once
     }

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-_SECONDS = 150.0
+_SECONDS = 300.0
 _ROWS_AND_COLUMNS = (150, 120)
 """What does not fit is cut off, the tasks first."""
 _POLL_SECONDS = 0.05
