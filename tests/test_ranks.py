@@ -76,7 +76,7 @@ def test_several_ranks_reach_the_weights_of_one(name: str, tmp_path: Path) -> No
 
 def test_a_rank_that_is_slow_is_waited_for(tmp_path: Path) -> None:
     """At its first look at a task, say: longer than a rank waits for one that has gone."""
-    waits = timedelta(seconds=8)
+    waits = timedelta(seconds=20)
     found = learn_joined(learn_slowly, num_ranks=2, directory=tmp_path, timeout=waits)
 
     assert found[1].seconds > waits.total_seconds()

@@ -223,10 +223,10 @@ class Waited:
 
 
 def learn_slowly(ranks: Ranks) -> Waited:
-    """Learn a task of twelve forward passes, each of which takes rank 1 a second longer."""
+    """Learn a task of twelve forward passes, each of which takes rank 1 two seconds longer."""
     learner = build_learner(replace(METHOD, batch_size=1024), ranks)
     slow = ranks.rank == 1
-    learner.teacher.register_forward_hook(lambda *_: time.sleep(1.0 if slow else 0.0))
+    learner.teacher.register_forward_hook(lambda *_: time.sleep(2.0 if slow else 0.0))
     began = time.monotonic()
     learner.begin(image_task(12 * 256), Schedule(seed=3, epochs=2, learning_rate=0.01))
     seconds = time.monotonic() - began
