@@ -241,6 +241,9 @@ class Service:
                 return
             self._metrics.reload_successful.set(1)
             control = assembly.open_control()
+            # Told before any thread does something that is told, too.
+            self._state = "ready"
+            self._log.info("started", version=self._board.snapshot()["teacher"]["version"])
             # From here on nothing fails but in a thread.
             self._threads.start("intake", assembly.intake.run)
             self._threads.start("learning", lambda: self._learn(assembly))
@@ -249,9 +252,6 @@ class Service:
                 self._threads.start(f"mirror-{mirroring.name}", mirroring.run)
             for notifying in assembly.announcer.receivers:
                 self._threads.start(f"notify-{notifying.name}", notifying.run)
-            self._state = "ready"
-            served = self._board.snapshot()["teacher"]["version"]
-            self._log.info("started", version=served)
             self._manager.tell(_in_short(self._view.take()))
             self._manager.ready()
             try:

@@ -26,6 +26,7 @@ from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.record import NewRecord
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import ask_daemon
+from teacherd.daemon.durable import FAILPOINT_VARIABLE
 from teacherd.daemon.entries import Config
 from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.publisher import HELD_BY_ROLLBACK
@@ -37,7 +38,9 @@ JUDGED_INSTANCES = 120
 """Of a task of which enough is held out for the gate to hold nonsense back."""
 
 
-def small_daemon(directory: Path, **sections: dict[str, Any]) -> DaemonProcess:
+def small_daemon(
+    directory: Path, environment: dict[str, str] | None = None, **sections: dict[str, Any]
+) -> DaemonProcess:
     """Return a daemon with tasks of twenty instances, or other sections, that is not started."""
     settings: dict[str, dict[str, Any]] = {
         "model": {"base": str(untrained_base(directory))},
@@ -49,7 +52,7 @@ def small_daemon(directory: Path, **sections: dict[str, Any]) -> DaemonProcess:
         "endpoints": {"port": 0},
         "logging": {"format": "json", "level": "debug"},
     }
-    return DaemonProcess(directory, settings | sections)
+    return DaemonProcess(directory, settings | sections, environment)
 
 
 @pytest.fixture
@@ -67,6 +70,9 @@ def test_a_stream_is_told_event_by_event(daemon: DaemonProcess, tmp_path: Path) 
     daemon.start()
     daemon.wait_for_tasks(2)
     daemon.stop()
+    *events, before, last, stopped = daemon.events()
+    # The end is told by one thread, its checkpoint written by another.
+    ending = sorted((before, last), key=lambda each: str(each["event"]), reverse=True)
 
     def task(number: int) -> list[dict[str, Any]]:
         told = ("task_planned", "checkpoint_written", "version_published", "task_closed")
@@ -83,7 +89,7 @@ def test_a_stream_is_told_event_by_event(daemon: DaemonProcess, tmp_path: Path) 
         {"event": "checkpoint_written"},
         {"event": "stopped"},
     ]
-    require_sequence(expected, daemon.events())
+    require_sequence(expected, [*events, *ending, stopped])
 
 
 @pytest.fixture
@@ -219,14 +225,18 @@ def test_a_drift_is_told_event_by_event(judge: Judge) -> None:
 
 def test_a_killed_task_is_told_as_resumed(tmp_path: Path) -> None:
     """The next start says at which step it goes on, and tells no version twice."""
-    settings = {"epochs": 400, "consolidation": {"freezing_epochs": 1}}
-    daemon = small_daemon(tmp_path, learning=settings, checkpoints={"interval_steps": 20})
+    sections = {
+        "learning": {"epochs": 40, "consolidation": {"freezing_epochs": 1}},
+        "checkpoints": {"interval_steps": 5},
+    }
     append_records(tmp_path / "stream.db", feature_records(TASK_INSTANCES))
-    with closing(daemon):
-        daemon.start()
-        daemon.wait_until(lambda: bool(daemon.events("checkpoint_written")))
-        daemon.kill()
-        (step, *_) = [each["step"] for each in daemon.events("checkpoint_written")]
+    third_checkpoint = {FAILPOINT_VARIABLE: "checkpoint.made:3"}
+    with closing(small_daemon(tmp_path, environment=third_checkpoint, **sections)) as killed:
+        killed.spawn()
+
+        assert -signal.SIGKILL == killed.wait()
+        (step, *_) = [each["step"] for each in killed.events("checkpoint_written")]
+    with closing(small_daemon(tmp_path, **sections)) as daemon:
         daemon.start()
         daemon.wait_for_tasks(1)
         daemon.stop()
