@@ -75,7 +75,7 @@ class StallingProxy:
                 self._start(self._pass_answers, connection)
 
     def _pass_requests(self, connection: _Connection) -> None:
-        with connection.client, connection.broker, contextlib.suppress(OSError):
+        with connection.client, connection.broker, contextlib.suppress(OSError, ValueError):
             while (request := self._read_frame(connection.client)) is not None:
                 (kind,) = struct.unpack_from(">h", request)
                 with connection.changed:
@@ -87,7 +87,7 @@ class StallingProxy:
                     self._answer_with_nothing(connection, request)
 
     def _pass_answers(self, connection: _Connection) -> None:
-        with connection.client, connection.broker, contextlib.suppress(OSError):
+        with connection.client, connection.broker, contextlib.suppress(OSError, ValueError):
             while (answer := self._read_frame(connection.broker)) is not None:
                 connection.client.sendall(_frame(answer))
                 with connection.changed:
@@ -113,7 +113,8 @@ class StallingProxy:
         while len(data) < size:
             if self._stop.is_set():
                 return None
-            # Not by a timeout of the socket, which would also break off what is being sent.
+            # No timeout of the socket, which would also break off what is being sent; a socket
+            # that the other thread has closed is a ValueError here.
             if select.select([connection], [], [], _TIMEOUT_SECONDS)[0]:
                 more = connection.recv(size - len(data))
                 if not more:
