@@ -182,7 +182,7 @@ def test_a_daemon_that_ends_says_so(
     listener.commands.obey = lambda _: None  # type: ignore[method-assign]
 
     def end_once_it_waits() -> None:
-        while listener.commands._waiting.empty():
+        while listener.commands._waiting.empty() and not listener.stop.is_set():
             listener.stop.wait(0.01)
         listener.stop.set()
 
