@@ -48,6 +48,8 @@ def small_daemon(
         "stream_log": {"path": str(directory / "stream.db")},
         "tasks": {"instances": TASK_INSTANCES, "min_instances": 1, "max_age_seconds": 3600},
         "learning": {"epochs": 2, "consolidation": {"freezing_epochs": 1}},
+        # None inside a task, however long a busy machine is at it.
+        "checkpoints": {"interval_seconds": 3600.0},
         "gate": {"holdout_share": 0},
         "endpoints": {"port": 0},
         "logging": {"format": "json", "level": "debug"},

@@ -130,6 +130,7 @@ def shown_and_asked(page: Page) -> Shown:
             "tile => ({...tile.dataset, text: tile.querySelector('dd').textContent}))]"
         )
         if int(at_ms) in answers:
+            page.unroute_all(behavior="wait")
             return Shown(tiles, headline, state, answers[int(at_ms)])
         page.wait_for_function("at => document.body.dataset.atMs !== at", arg=at_ms)
 
