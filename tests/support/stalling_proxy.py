@@ -12,6 +12,7 @@ _FETCH = 1
 _FIRST_FLEXIBLE_FETCH, _LAST_WITH_REPLICA = 12, 14
 _HOST = "127.0.0.1"
 _TIMEOUT_SECONDS = 0.2
+_SEND_SECONDS = 60.0
 _BEFORE_SESSION_BYTES = 17
 """Replica, longest wait, least and most bytes, isolation."""
 
@@ -69,6 +70,8 @@ class StallingProxy:
             with contextlib.suppress(TimeoutError):
                 client, _ = self._listener.accept()
                 broker = socket.create_connection((_HOST, self.target_port))
+                for each in (client, broker):
+                    each.settimeout(_SEND_SECONDS)
                 connection = _Connection(client, broker)
                 self._connections.append(connection)
                 self._start(self._pass_requests, connection)
