@@ -114,21 +114,29 @@ def replay(
 
     1: something differs though nothing that bits depend on does. 3: bits differ, and so does what
     they depend on. 69: records are gone. 74: log or versions are damaged. Nothing is changed; a
-    daemon may be running.
+    daemon may be running. What several ranks have learned: by torchrun, with as many.
     """
     settings = read_config(config, assignments)
     if explain:
         _explain(settings, to, start, as_json=as_json)
         return
+    import os
     from dataclasses import replace
 
+    from teacherd.daemon.joining import join, rank_of
     from teacherd.daemon.logs import configure_logs
-    from teacherd.daemon.replaying import replay_versions
+    from teacherd.daemon.replaying import follow_replay, replay_versions
 
     # What it says beside the result goes to stderr, and of that only what is wrong.
-    configure_logs(replace(settings.logging, level="warning"))
+    configure_logs(replace(settings.logging, level="warning"), rank=rank_of(os.environ))
+    ranks = join(settings, os.environ)
+    if ranks.rank:
+        follow_replay(settings, ranks)
+        return
     with progress_bar("tasks") as bar:
-        report = replay_versions(settings, target=to, start=start, out=out, on_task=bar.update)
+        report = replay_versions(
+            settings, target=to, start=start, out=out, on_task=bar.update, ranks=ranks
+        )
     if as_json:
         print_json(report.to_json())
     else:
@@ -174,6 +182,16 @@ def _print_report(report: "ReplayReport") -> None:
             say(f"task {verdict.task}: {name} was {word(before)}, is {word(now)}")
     for name, (before, now) in report.differing_facts.items():
         say(f"{name} was {before}, is {now}")
+    if "ranks" in report.differing_facts:
+        before, _ = report.differing_facts["ranks"]
+        say(
+            "so many processes add up in another order, which rounds otherwise; for the same bits: "
+            + (
+                "teacherd replay"
+                if before == "1"
+                else f"torchrun --nproc-per-node {before} -m teacherd.daemon replay"
+            )
+        )
     if report.not_judged:
         say(f"not judged again, because their records are gone: tasks {word(report.not_judged)}")
     say(f"{len(report.versions)} versions, {report.num_verdicts} decisions: {report.result}")

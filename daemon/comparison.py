@@ -1,5 +1,6 @@
 """How far two networks of the same design are apart: in their weights, and in what they answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,18 @@ class Comparison:
 
 
 def compare_teachers(
-    one: LoadedTeacher, other: LoadedTeacher, inputs: npt.NDArray[Any], *, device: torch.device
+    one: LoadedTeacher,
+    other: LoadedTeacher,
+    inputs: npt.NDArray[Any],
+    *,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Compare two versions on raw inputs, at least one; both networks lie on the device."""
     preprocessing = one.manifest.design.preprocessing
-    answers = [_answers(each.network, inputs, preprocessing, device) for each in (one, other)]
+    answers = [
+        _answers(each.network, inputs, preprocessing, device, on_batch) for each in (one, other)
+    ]
     return Comparison(
         largest_difference=_largest_difference(one.network, other.network),
         agreement=float((answers[0] == answers[1]).double().mean()),
@@ -50,11 +58,11 @@ def _answers(
     inputs: npt.NDArray[Any],
     preprocessing: Preprocessing,
     device: torch.device,
+    on_batch: Callable[[], None],
 ) -> Tensor:
-    raw_N = as_tensor(inputs)
+    parts = []
     with evaluation_mode(network):
-        parts = [
-            network(preprocessing.apply(raw_B.to(device))).argmax(dim=1)
-            for raw_B in torch.split(raw_N, _BATCH_SIZE)
-        ]
+        for raw_B in torch.split(as_tensor(inputs), _BATCH_SIZE):
+            parts.append(network(preprocessing.apply(raw_B.to(device))).argmax(dim=1))
+            on_batch()
     return torch.cat(parts).cpu()

@@ -77,6 +77,7 @@ class Following:
             "move": lambda message: self._current.move_candidate(message.facts["point"]),
             "accept": lambda _: self._current.accept(),
             "discard": lambda _: self._current.discard(),
+            "threads": lambda message: torch.set_num_threads(message.facts["number"]),
             "tick": self._report,
             "cut": self._give_part,
         }

@@ -62,6 +62,11 @@ class Leadership:
             )
 
     @property
+    def num_ranks(self) -> int:
+        """How many there are, this one included."""
+        return 1 if self._leader is None else self._leader.ranks.size
+
+    @property
     def elsewhere(self) -> Callable[[], Mapping[Partition, tuple[int, int]]]:
         """Gives position and lag of the partitions that other ranks read."""
         return self._observation.stream

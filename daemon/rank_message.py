@@ -13,7 +13,7 @@ from torch import Tensor
 
 Word = Literal[
     "accept", "begin", "compare", "cut", "discard", "finish", "head", "move", "part", "report",
-    "restore", "start", "step", "stop", "tick",
+    "restore", "start", "step", "stop", "threads", "tick",
 ]  # fmt: skip
 
 _LENGTH_BYTES = 8

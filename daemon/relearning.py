@@ -14,6 +14,7 @@ from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.deciding_core import DecidingCore
 from teacherd.daemon.entries import Outcome, Plan, Rollback
 from teacherd.daemon.errors import StateError, UnavailableError
+from teacherd.daemon.leadership import Leadership
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_decoding import OpenDecoder, decoders_for
 from teacherd.daemon.lineage_log import LoggedEntry
@@ -66,6 +67,7 @@ class Relearning:
         archive: Gives the planned records once more.
         base_holdout: If it is there.
         device: Where to compute.
+        leadership: Of the other ranks, which learn with this one.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Relearning:
         archive: RecordArchive,
         base_holdout: BaseHoldout | None,
         device: torch.device,
+        leadership: Leadership,
     ) -> None:
         self._template = head.manifest
         self._head = head
@@ -88,6 +91,7 @@ class Relearning:
         self._made = made
         self._archive = archive
         self._device = device
+        self._leadership = leadership
         # Evaluation sets decide nothing: none is measured.
         measurement = Measurement(
             (),
@@ -105,6 +109,8 @@ class Relearning:
             lineage=lineage,
             load_version=self._load_version,
             base=base_holdout,
+            build_learner=leadership.choose_learner(head.manifest),
+            on_progress=leadership.tick,
         )
         self._gather(settings)
 
@@ -277,7 +283,9 @@ class Relearning:
         except StateError:
             return None
         again = self._made.load(made.version, made.weights_sha256, device=device)
-        return compare_teachers(kept, again, task.inputs, device=self._device)
+        return compare_teachers(
+            kept, again, task.inputs, device=self._device, on_batch=self._leadership.tick
+        )
 
 
 def _compare_verdicts(decided: DecidedTask, now: Outcome) -> VerdictComparison | None:

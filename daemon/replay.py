@@ -13,9 +13,11 @@ from teacherd.daemon.base_holdout import BaseHoldout
 from teacherd.daemon.config import DecidingConfig
 from teacherd.daemon.entries import Outcome, Plan, Publish, Retry, Rollback, Runtime
 from teacherd.daemon.errors import UnavailableError
+from teacherd.daemon.leadership import Leadership
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_log import LoggedEntry
 from teacherd.daemon.publication import VersionStore
+from teacherd.daemon.rank_message import RankMessage
 from teacherd.daemon.relearning import DecidedTask, Relearning
 from teacherd.daemon.replay_report import (
     Facts,
@@ -45,6 +47,7 @@ class Replay:
         archive: Gives the planned records once more.
         base_holdout: If it is there.
         device: Where to compute.
+        leadership: Of the other ranks.
         on_task: Told how many of how many tasks are done.
     """
 
@@ -59,6 +62,7 @@ class Replay:
         archive: RecordArchive,
         base_holdout: BaseHoldout | None,
         device: torch.device,
+        leadership: Leadership,
         on_task: Callable[[int, int], None],
     ) -> None:
         self._entries = entries
@@ -69,6 +73,7 @@ class Replay:
         self._archive = archive
         self._base_holdout = base_holdout
         self._device = device
+        self._leadership = leadership
         self._on_task = on_task
         self._lineage = Lineage()
         self._relearning: Relearning | None = None
@@ -164,9 +169,11 @@ class Replay:
         if threads.isdecimal() and self._device.type == "cpu":
             # Bits depend on the number, and every machine can compute with any.
             torch.set_num_threads(int(threads))
+            self._leadership.tell(RankMessage("threads", {"number": int(threads)}))
         settings = self._lineage.settings
         decoder = self._settings().decoding.decoder if settings is not None else None
-        self._facts = differing_facts(runtime.facts, runtime_facts(self._device, decoder=decoder))
+        now = runtime_facts(self._device, decoder=decoder, num_ranks=self._leadership.num_ranks)
+        self._facts = differing_facts(runtime.facts, now)
         if self._device.type == "cuda":
             self._facts = {**self._facts, **_NOT_REPEATABLE}
         # A task that was interrupted has steps of both.
@@ -217,6 +224,7 @@ class Replay:
             archive=self._archive,
             base_holdout=self._base_holdout,
             device=self._device,
+            leadership=self._leadership,
         )
         relearning.recall(self._entries[: self._num_followed])
         return relearning

@@ -1,27 +1,47 @@
 """Prepares a replay: from where to where, with which device, records and directories."""
 
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import torch
 
 from teacherd.consumers.source import SourceError
 from teacherd.consumers.stream_log_file import StreamLogError
+from teacherd.consumers.task_buffer import TaskBuffer
 from teacherd.daemon.base_holdout import BaseHoldout, load_base_holdout
 from teacherd.daemon.config import Config
 from teacherd.daemon.device import prepare_device
+from teacherd.daemon.draining import Draining
 from teacherd.daemon.durable import write_folder
-from teacherd.daemon.errors import ConfigurationError, UnavailableError, UsageError
+from teacherd.daemon.errors import (
+    ConfigurationError,
+    TeacherdError,
+    UnavailableError,
+    UsageError,
+)
+from teacherd.daemon.following import Following
+from teacherd.daemon.interruption import InterruptibleArchive, Interruption
+from teacherd.daemon.joining import LostRankError, device_of_rank, rank_problems
+from teacherd.daemon.leadership import Leadership
 from teacherd.daemon.lineage import Lineage
 from teacherd.daemon.lineage_reading import read_lineage
+from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.publication import PublicationConfig, VersionStore
 from teacherd.daemon.reachability import replay_starts
 from teacherd.daemon.record_archive_opening import open_archive
 from teacherd.daemon.replay import Replay
 from teacherd.daemon.replay_report import ReplayReport
 from teacherd.daemon.state_directory import PUBLIC
+from teacherd.daemon.status_board import StatusBoard
+from teacherd.daemon.stop_rule import TakenIn
 from teacherd.models.artifact import version_folder
+from teacherd.models.ranks import ALONE, Ranks
 
 
 def replay_versions(
@@ -31,6 +51,7 @@ def replay_versions(
     start: int | None,
     out: Path | None,
     on_task: Callable[[int, int], None],
+    ranks: Ranks = ALONE,
 ) -> ReplayReport:
     """Make versions again beside a running daemon, and hold them against the log.
 
@@ -40,12 +61,28 @@ def replay_versions(
         start: The version to begin with; by default the oldest that all records since are there of.
         out: Where to put the target's folder, as it was made again.
         on_task: Told how many of how many tasks are done.
+        ranks: That learn again together; this one is the first, the others `follow_replay`.
 
     Raises:
         UsageError: There are no such versions, or the place for the target is taken.
         UnavailableError: Records that are needed are gone, changed, or do not answer.
         StateError: Log or versions are damaged.
     """
+    with _leading(config, ranks) as leadership:
+        return _replay(
+            config, target=target, start=start, out=out, on_task=on_task, leadership=leadership
+        )
+
+
+def _replay(
+    config: Config,
+    *,
+    target: int | None,
+    start: int | None,
+    out: Path | None,
+    on_task: Callable[[int, int], None],
+    leadership: Leadership,
+) -> ReplayReport:
     directory = Path(config.process.state_directory)
     entries, lineage = read_lineage(directory)
     last = lineage.next_version - 1 if target is None else target
@@ -54,7 +91,7 @@ def replay_versions(
         raise UsageError(f"{out} exists already; name a folder that does not")
     root = directory / PUBLIC
     with (
-        closing(open_archive(config)) as archive,
+        closing(_open_archive(config, leadership)) as archive,
         tempfile.TemporaryDirectory(prefix="teacherd-replay-") as scratch,
     ):
         try:
@@ -75,7 +112,8 @@ def replay_versions(
                 made=made,
                 archive=archive,
                 base_holdout=_find_base_holdout(config, kept, lineage),
-                device=prepare_device(config.process.device, config.process.num_threads),
+                device=_prepare_device(config),
+                leadership=leadership,
                 on_task=on_task,
             ).run()
         except (SourceError, StreamLogError) as error:
@@ -83,6 +121,62 @@ def replay_versions(
         if out is not None:
             _keep(version_folder(made.root, last), out)
     return report
+
+
+def follow_replay(config: Config, ranks: Ranks) -> None:
+    """Learn with rank 0 whatever that learns again, until it has done.
+
+    Raises:
+        LostRankError: Another rank is gone.
+    """
+    device = _prepare_device(config)
+    with closing(TaskBuffer(config.tasks, now=time.monotonic)) as buffer, rank_problems():
+        Following(
+            ranks,
+            device=device,
+            # Records are rank 0's to read.
+            buffer=buffer,
+            begin_reading=lambda _: None,
+            draining=Draining(),
+            wants_stop=lambda: False,
+            taken_in=TakenIn(),
+            board=StatusBoard(monotonic=time.monotonic),
+            metrics=Metrics(),
+        ).run()
+
+
+@contextmanager
+def _leading(config: Config, ranks: Ranks) -> Iterator[Leadership]:
+    """Give what the other ranks follow; let them end in order, whatever the replay comes to."""
+    leadership = Leadership(
+        ranks,
+        draining=Draining(),
+        stop=threading.Event(),
+        stop_rule=config.intake.build_stop_rule(),
+        metrics=Metrics(),
+        board=StatusBoard(monotonic=time.monotonic),
+        monotonic=time.monotonic,
+    )
+    try:
+        with rank_problems():
+            yield leadership
+    except LostRankError:
+        raise
+    except TeacherdError:
+        leadership.dismiss(is_told=False, has_failed=False)
+        raise
+    leadership.dismiss(is_told=False, has_failed=False)
+
+
+def _open_archive(config: Config, leadership: Leadership) -> InterruptibleArchive:
+    """Open the records, which may take long to read: the other ranks hear of it."""
+    interruption = Interruption(threading.Event(), on_progress=leadership.tick)
+    return InterruptibleArchive(open_archive(config), interruption)
+
+
+def _prepare_device(config: Config) -> torch.device:
+    name = device_of_rank(config.process.device, os.environ)
+    return prepare_device(name, config.process.num_threads)
 
 
 def _require_versions(lineage: Lineage, *, target: int, start: int | None) -> None:

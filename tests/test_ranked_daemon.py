@@ -1,5 +1,8 @@
 """The daemon as several ranks that torchrun starts: one lineage, one model, each record once."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,31 @@ from teacherd.consumers.producing import NPY, build_record, encode_npy
 from teacherd.consumers.stream_log import StreamLog, StreamLogConfig
 from teacherd.daemon.commands import Command
 from teacherd.daemon.control_socket import ask_daemon
+from teacherd.daemon.errors import ExitCode
+from teacherd.models.artifact import version_folder
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
 """Of any weight after three tasks, relative to the largest one."""
+_REPLAY_SECONDS = 300.0
+"""Each process imports torch: on a busy machine that takes minutes."""
+
+
+def replay(directory: Path, *, num_ranks: int, out: str) -> "subprocess.CompletedProcess[str]":
+    """Replay the lineage of a directory by so many processes; keep the last version in `out`."""
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks), "-m")
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", *(launcher if num_ranks > 1 else ()), "teacherd.daemon"),
+            *("replay", "--out", out),
+        ],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=_REPLAY_SECONDS,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def append_digits(directory: Path, start: int, end: int) -> None:
@@ -60,6 +84,31 @@ def test_two_ranks_learn_a_stream_log_to_the_weights_of_one_process(
 
     assert [40, 40, 40] == [plan.ranges[0].count for plan in ranks.plans()]
     assert largest_difference(joined / "state", alone / "state", 3) <= TOLERANCE
+
+
+@pytest.mark.timeout(3 * _REPLAY_SECONDS)
+def test_a_replay_by_as_many_ranks_comes_to_the_same_bits(
+    make_ranks: RankedDaemons, digits_base_model: Path, tmp_path: Path
+) -> None:
+    """By one process it comes to others, and says why and what would do."""
+    append_digits(tmp_path, 800, 880)
+    ranks = make_ranks(tmp_path, stream_settings(tmp_path, digits_base_model), num_ranks=2)
+    ranks.start()
+    ranks.wait_for_outcomes(2)
+    ranks.stop()
+    same = replay(tmp_path, num_ranks=2, out="same")
+    other = replay(tmp_path, num_ranks=1, out="other")
+
+    assert 0 == same.returncode, same.stderr
+    assert "2 versions, 2 decisions: equal" in same.stdout
+    assert (ExitCode.OTHER_RUNTIME, "") == (other.returncode, other.stderr)
+    assert "ranks was 2, is 1" in other.stdout
+    assert "torchrun --nproc-per-node 2 -m teacherd.daemon replay" in other.stdout
+    made, kept = (
+        (folder / "teacher.safetensors").read_bytes()
+        for folder in (tmp_path / "same", version_folder(tmp_path / "state" / "public", 2))
+    )
+    assert made == kept
 
 
 def test_ranks_read_the_partitions_of_a_topic_between_them(

@@ -101,9 +101,11 @@ class Release:
 
     def wait_until_in_task(self) -> None:
         """Wait until the daemon is in the middle of a task."""
-        wait_until(
-            lambda: (self.status().get("task") or {}).get("steps_done", 0) > 0, "a task in training"
-        )
+        wait_until(self.is_in_task, "a task in training")
+
+    def is_in_task(self) -> bool:
+        """Tell whether the daemon is in the middle of a task."""
+        return bool((self.status().get("task") or {}).get("steps_done", 0))
 
     def verify(self) -> int:
         """Hold every version against the lineage log; return how many there are."""
