@@ -31,6 +31,8 @@ class PlannedRange:
     """Of those records, by RangeDigest."""
     rejected: tuple[int, ...]
     """Offsets of those that are no instances."""
+    last_digest: str | None = None
+    """Of the record at `end` - 1 alone, by which a stream is known again; None where none lies."""
     topic_id: str | None = None
     """Of the topic that they lay in, where its name may be given again."""
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from teacherd.consumers.buffered_task import BufferedTask, Cause, PlannedRange
 from teacherd.consumers.decoded_batch import DecodedBatch
 from teacherd.consumers.instance import Array, Instance
-from teacherd.consumers.range_digest import RangeDigest
+from teacherd.consumers.range_digest import RangeDigest, digest_of
 from teacherd.consumers.record import Partition
 from teacherd.consumers.record_batch import RecordBatch
 
@@ -41,13 +41,19 @@ class _FillingRange:
         self.count = 0
         self.digest = RangeDigest(executor)
         self.rejected = array("q")
+        self._last: RecordBatch | None = None
 
     def take(self, batch: RecordBatch, rejected: Iterable[int]) -> None:
         assert batch.offsets[0] >= self.end, "a record came twice, or out of order"
         self.digest.update(batch)
         self.count += len(batch)
         self.end = batch.offsets[-1] + 1
+        self._last = batch.part(len(batch) - 1, len(batch))
         self.rejected.extend(batch.offsets[place] for place in rejected)
+
+    def last_digest(self, end: int) -> str | None:
+        """Return the digest of the record right before the end, None where none lies there."""
+        return None if self._last is None or end != self.end else digest_of(self._last)
 
 
 class FillingTask:
@@ -254,12 +260,14 @@ class FillingTask:
 
     def _planned(self, partition: Partition, ends: Mapping[Partition, int]) -> PlannedRange:
         part = self._ranges[partition]
+        end = max(part.end, ends.get(partition, part.end))
         return PlannedRange(
             partition=partition,
             start=part.start,
-            end=max(part.end, ends.get(partition, part.end)),
+            end=end,
             count=part.count,
             digest=part.digest.hexdigest(),
+            last_digest=part.last_digest(end),
             rejected=tuple(part.rejected),
             topic_id=self._topic_id,
         )

@@ -14,6 +14,13 @@ _NO_KEY = -1
 _BYTES_AT_ONCE = 1 << 20
 
 
+def digest_of(batch: RecordBatch) -> str:
+    """Return the digest of a range that is these records."""
+    digest = RangeDigest()
+    digest.update(batch)
+    return digest.hexdigest()
+
+
 class RangeDigest:
     """The sha256 of what records are: offset, key, headers and value of each.
 

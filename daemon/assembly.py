@@ -26,12 +26,13 @@ from teacherd.daemon.history import History
 from teacherd.daemon.intake import Intake
 from teacherd.daemon.interruption import InterruptibleArchive, Interruption
 from teacherd.daemon.joining import device_of_rank
-from teacherd.daemon.journal import Journal
+from teacherd.daemon.known_records import KnownRecords
 from teacherd.daemon.large_letters import LargeLetters
 from teacherd.daemon.leadership import Leadership
 from teacherd.daemon.learning import Learning
 from teacherd.daemon.learning_assembly import LearningAssembly
 from teacherd.daemon.lineage_decoding import decoders_for
+from teacherd.daemon.lineage_log import read_lineage_log
 from teacherd.daemon.load import Load
 from teacherd.daemon.metrics import Metrics
 from teacherd.daemon.mirror import Mirror
@@ -199,7 +200,7 @@ class Assembly:
         )
         configured = replace(config.deciding, base_holdout_sha256=base.sha256 if base else None)
         settings = settings_of_next_task(state.journal, configured)
-        self._take_places(state.journal, source, buffer)
+        self._take_places(state, source, buffer)
         decoder = decoders_for(config.decoding, head.manifest, lineage)(parts.has_open_labels)
         # Before the learning: a planned task without instances is closed, and released, at once.
         self.intake = self._build_intake(source, decoder, buffer)
@@ -226,8 +227,14 @@ class Assembly:
         state.deferred.keep(lineage)
         resumption.finish(self.learning, settings)
 
-    def _take_places(self, journal: Journal, source: Source, buffer: TaskBuffer) -> None:
+    def _take_places(self, state: StateDirectory, source: Source, buffer: TaskBuffer) -> None:
         """Begin to read where the log ends."""
+        journal = state.journal
+        # A topic has an id and its records a leader's epoch; a file may have been an older copy.
+        known = KnownRecords(
+            journal.lineage.last_digests,
+            lambda: (logged.entry for logged in read_lineage_log(state.log_path)),
+        )
         places = seek_to_places(
             source,
             known=journal.lineage.places,
@@ -235,6 +242,7 @@ class Assembly:
             on_lost=self._config.on_lost_records,
             metrics=self._metrics,
             on_skip=functools.partial(record_skip, journal),
+            records=known if self._config.source == "stream_log" else None,
         )
         # Before the first poll: where this lineage begins is known to whoever comes after it.
         source.release(places, needed_from={})

@@ -55,6 +55,9 @@ class ClosedRange:
     """Offsets of instances that are never trained on: the gate measures with them."""
     deferred: tuple[int, ...] = ()
     """Offsets of instances whose label is no class yet: kept until a later plan has them."""
+    last_digest: str | None = None
+    """Of the record at `end` - 1 alone, by which a start knows the stream again; None where none
+    lies there, and in older logs."""
     topic_id: str | None = None
     """What tells the topic from one that is made under its name later; 0.1.0 wrote none, nor do
     sources that have none."""

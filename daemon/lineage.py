@@ -73,6 +73,7 @@ class Lineage:
     drift: what the detectors go by.
     matrix: how versions do on what earlier tasks held out.
     topic_ids: of which topic each place is, where the source tells topics of one name apart.
+    last_digests: of the record right before each place, where a plan has it.
     deferred: records whose label is no class yet.
     has_grown: whether any plan has brought a class, or deferred a record.
     """
@@ -87,6 +88,7 @@ class Lineage:
         self.versions: dict[int, VersionRecord] = {}
         self.places: dict[Partition, int] = {}
         self.topic_ids: dict[Partition, str] = {}
+        self.last_digests: dict[Partition, str] = {}
         self.unfinished: Plan | None = None
         self.attempt = 1
         self.set_aside: dict[int, SetAside] = {}
@@ -304,6 +306,9 @@ class Lineage:
     def _move(self, passed: ClosedRange | Skip) -> None:
         partition = _partition(passed)
         self.places[partition] = passed.end
+        self.last_digests.pop(partition, None)
+        if isinstance(passed, ClosedRange) and passed.last_digest is not None:
+            self.last_digests[partition] = passed.last_digest
         if passed.topic_id is not None:
             self.topic_ids[partition] = passed.topic_id
 

@@ -11,6 +11,7 @@ from teacherd.consumers.task_buffer import LostRange
 from teacherd.daemon.entries import Skip
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.journal import Journal
+from teacherd.daemon.known_records import KnownRecords
 from teacherd.daemon.metrics import Metrics
 
 
@@ -22,6 +23,7 @@ def seek_to_places(
     on_lost: Literal["stop", "continue"],
     metrics: Metrics,
     on_skip: Callable[[LostRange], None],
+    records: KnownRecords | None = None,
 ) -> dict[Partition, int]:
     """Move every partition to its place, an unseen one to its beginning.
 
@@ -32,6 +34,8 @@ def seek_to_places(
         on_lost: What to do when records at a place are gone.
         metrics: Count them.
         on_skip: Told of each range that is gone.
+        records: Those before the places, where the source does not tell by itself that others lie
+            there now.
 
     Returns:
         The places.
@@ -47,6 +51,8 @@ def seek_to_places(
     while True:
         try:
             _require_same_topic(topic_ids, source, places)
+            if records is not None:
+                records.require_same(source, places)
             source.seek(places)
         except RecordsLostError as error:
             lost = error.lost

@@ -14,6 +14,7 @@ def planned_range(closed: ClosedRange) -> PlannedRange:
         count=closed.count,
         digest=closed.digest,
         rejected=closed.rejected,
+        last_digest=closed.last_digest,
         topic_id=closed.topic_id,
     )
 
@@ -28,5 +29,6 @@ def closed_range(planned: PlannedRange) -> ClosedRange:
         count=planned.count,
         digest=planned.digest,
         rejected=planned.rejected,
+        last_digest=planned.last_digest,
         topic_id=planned.topic_id,
     )

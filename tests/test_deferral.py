@@ -1,5 +1,6 @@
 """Tests of deferral: labels that wait, for how long, and what becomes of them."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -176,8 +177,10 @@ def test_payloads_that_are_gone_for_good_are_told(start: GrowingDaemons, policy:
     first.close()
     bench.settings["stream_log"] |= {"on_lost_records": policy}
     (bench.directory / "state" / "deferred" / "000001.jsonl").unlink()
-    (bench.directory / "stream.db").rename(bench.directory / "old.db")
-    bench.append(records(task_of() * 2))
+    (other,) = records(["fox"], seed=9)
+    with closing(sqlite3.connect(bench.directory / "stream.db")) as stream, stream:
+        stream.execute("UPDATE records SET value = ? WHERE offset = 1", (other.value,))
+    bench.append(records(task_of()))
 
     if policy == "stop":
         with pytest.raises(RecordsChangedError, match="1 records that task 1"):

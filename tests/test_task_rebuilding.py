@@ -151,7 +151,8 @@ def test_the_planned_range_counts_not_the_records_alone(decoder: Decoder) -> Non
     """Where a range begins and ends is taken from the plan: gaps at its ends have no records."""
     batch = at_offsets(records(6), first=5)
     task = cut(decoder, [batch])
-    wider = tuple(replace(planned, start=2, end=20) for planned in task.ranges)
+    gaps = {"start": 2, "end": 20, "last_digest": None}
+    wider = tuple(replace(planned, **gaps) for planned in task.ranges)
 
     rebuilt = rebuild_task(wider, iter([batch]), decoder, cause="drain")
 
