@@ -4,6 +4,7 @@ All of them learn in the daemon's own Learner; a rival is a setting of it. Nothi
 from but the newest increment is at hand, unless a method says that it has a memory.
 """
 
+import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 
 from teacherd.daemon.dataset import Dataset
 from teacherd.models.backbone import BackboneConfig
+from teacherd.models.class_means import attach_class_means
 from teacherd.models.draws import Draws
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.mean_taking import take_class_means
 from teacherd.models.memory import Memory
 from teacherd.models.module_tensors import (
     load_module_tensors,
@@ -39,10 +42,18 @@ class ClassSetup(CourseSetup):
 class LearnerTrainer:
     """Learns each increment with the learner, and accepts whatever comes of it."""
 
-    def __init__(self, setup: ClassSetup, config: LearnerConfig, *, is_one_group: bool) -> None:
+    def __init__(
+        self,
+        setup: ClassSetup,
+        config: LearnerConfig,
+        *,
+        is_one_group: bool = False,
+        has_means: bool = False,
+    ) -> None:
         self._setup = setup
         self._config = config
         self._is_one_group = is_one_group
+        self._has_means = has_means
         memory = Memory()
         base = setup.course.parts[0]
         memory.offer(
@@ -52,7 +63,8 @@ class LearnerTrainer:
             num_classes=setup.course.increments[0],
             draws=Draws(seed=setup.order, task=0),
         )
-        self._learner = self._build(setup.base, memory, sigma=None, num_done=0)
+        network = self._with_means(setup.base) if has_means else setup.base
+        self._learner = self._build(network, memory, sigma=None, num_done=0)
 
     @property
     def network(self) -> nn.Module:
@@ -85,6 +97,8 @@ class LearnerTrainer:
         setup, memory, num_done = self._setup, Memory(), len(done)
         num_classes = sum(setup.course.increments[: num_done + 1])
         network = setup.scale.build_fresh(setup.course.test.input_shape, num_classes, 0)
+        if self._has_means:
+            attach_class_means(network, num_classes=num_classes)
         load_module_tensors(network, with_prefix(state, "teacher"))
         memory.load_state_dict(state)
         sigma = float(state["sigma"]) if "sigma" in state else None
@@ -101,11 +115,26 @@ class LearnerTrainer:
             preprocessing=setup.preprocessing,
             sigma=sigma,
             device=setup.device,
-            architecture=BackboneConfig(name=setup.scale.name, input_shape=shape),
+            architecture=BackboneConfig(
+                name=setup.scale.name, input_shape=shape, class_means=self._has_means
+            ),
             factory=functools.partial(setup.scale.build, input_shape=shape),
             increments=setup.course.increments[: num_done + 1],
             memory=memory,
         )
+
+    def _with_means(self, base: nn.Module) -> nn.Module:
+        """Return the base with the mean embeddings of its classes, as `teacherd pretrain` does."""
+        course, network = self._setup.course, copy.deepcopy(base)
+        attach_class_means(network, num_classes=course.num_base_classes)
+        take_class_means(
+            network,
+            course.base.inputs,
+            course.base.labels,
+            preprocessing=self._setup.preprocessing,
+            device=self._setup.device,
+        )
+        return network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +149,8 @@ class ClassMethod:
     """Whether it has the scale's memory."""
     is_one_group: bool = False
     """Whether all old classes are one group, as in LwF."""
+    has_means: bool = False
+    """Whether versions carry the mean embedding of each class."""
 
     def build(self, setup: ClassSetup) -> Trainer:
         """Return it, before the first increment."""
@@ -129,7 +160,9 @@ class ClassMethod:
             config = replace(config, **{section: replace(getattr(config, section), **{key: value})})
         if self.has_memory:
             config = replace(config, memory=setup.scale.memory)
-        return LearnerTrainer(setup, config, is_one_group=self.is_one_group)
+        return LearnerTrainer(
+            setup, config, is_one_group=self.is_one_group, has_means=self.has_means
+        )
 
 
 class JointMethod(ClassMethod):
@@ -178,6 +211,7 @@ METHODS: Mapping[str, ClassMethod] = {
         is_one_group=True,
     ),
     "ours": ClassMethod(text="ours, the defaults", settings={}),
+    "ours_means": ClassMethod(text="ours with class means", settings={}, has_means=True),
     "all_labels": ClassMethod(
         text="ours, labels among all classes", settings={"new_classes.labels": "all"}
     ),

@@ -1,7 +1,7 @@
 """Adopting a user's own trained network as the base model, checked before anything is written."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from teacherd.daemon.datasets import load_dataset
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.plain_twin import PlainTwin, build_plain_twin
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.class_means import attach_class_means
 from teacherd.models.design import Design
 from teacherd.models.evaluation import evaluate
+from teacherd.models.mean_taking import take_class_means
 from teacherd.models.preprocessing import Preprocessing
 
 _IMAGE_DIMENSIONS = 3
@@ -40,6 +42,7 @@ class Adoption:
     scale: float | None
     samples: str | None
     min_accuracy: float
+    class_means: bool = False
     out: Path
 
 
@@ -64,7 +67,10 @@ def adopt_network(adoption: Adoption) -> dict[str, Any]:
     _load_weights(network, adoption.weights, plain)
     network.eval()
     _probe(network, architecture, preprocessing, len(classes))
-    accuracy = _check_samples(network, adoption, architecture, preprocessing, classes)
+    samples = _load_samples(adoption, architecture)
+    accuracy = _check_samples(network, adoption, samples, preprocessing, classes)
+    if adoption.class_means:
+        architecture = _attach_means(network, architecture, samples, preprocessing, classes)
     metrics = {} if accuracy is None else {"accuracy.samples": accuracy}
     manifest = write_base(
         adoption.out,
@@ -174,16 +180,16 @@ def _probe(
         )
 
 
-def _check_samples(
-    network: nn.Module,
-    adoption: Adoption,
-    architecture: BackboneConfig,
-    preprocessing: Preprocessing,
-    classes: tuple[str, ...],
-) -> float | None:
+def _load_samples(adoption: Adoption, architecture: BackboneConfig) -> Dataset | None:
+    """Return the labelled data, None where none is named."""
     if adoption.samples is None:
         if adoption.min_accuracy > 0:
             raise UsageError("--min-accuracy: there is nothing to measure on; add --samples")
+        if adoption.class_means:
+            raise UsageError(
+                "--class-means: there is nothing to take means of; add --samples, best with the "
+                "data that the network was trained on"
+            )
         return None
     try:
         samples = load_dataset(adoption.samples, size=_image_size(architecture))
@@ -194,6 +200,41 @@ def _check_samples(
             f"--samples: inputs are {list(samples.inputs.shape[1:])}, --input-shape says "
             f"{list(architecture.input_shape)}"
         )
+    return samples
+
+
+def _attach_means(
+    network: nn.Module,
+    architecture: BackboneConfig,
+    samples: Dataset | None,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+) -> BackboneConfig:
+    """Let a network carry the means of its classes; return what it is built from then."""
+    assert samples is not None, "without samples it was refused"
+    try:
+        attach_class_means(network, num_classes=len(classes))
+        take_class_means(
+            network,
+            samples.inputs,
+            _labels_in(samples, classes),
+            preprocessing=preprocessing,
+            device=torch.device("cpu"),
+        )
+    except ValueError as error:
+        raise UsageError(f"--{str(error).replace('_', '-', 1)}") from error
+    return replace(architecture, class_means=True)
+
+
+def _check_samples(
+    network: nn.Module,
+    adoption: Adoption,
+    samples: Dataset | None,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+) -> float | None:
+    if samples is None:
+        return None
     accuracy = evaluate(
         network,
         samples.inputs,

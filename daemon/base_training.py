@@ -19,6 +19,7 @@ from teacherd.models.artifact import Manifest
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.design import Design
 from teacherd.models.evaluation import evaluate
+from teacherd.models.mean_taking import take_class_means
 from teacherd.models.preprocessing import Preprocessing
 
 _MIN_INSTANCES = 2  # BatchNorm cannot learn from one
@@ -37,6 +38,7 @@ class BaseTraining:
     holdout_share: float
     seed: int
     device: str
+    class_means: bool = False
     out: Path
 
 
@@ -72,6 +74,7 @@ def pretrain_base(
         config=config,
         seed=training.seed,
         device=device,
+        class_means=training.class_means,
         out=training.out,
         on_epoch=on_epoch,
     )
@@ -96,6 +99,7 @@ def train_base(
     config: PretrainConfig,
     seed: int,
     device: torch.device,
+    class_means: bool = False,
     out: Path,
     on_epoch: Callable[[PretrainEpoch], None],
 ) -> Manifest:
@@ -106,7 +110,10 @@ def train_base(
     """
     try:
         architecture = BackboneConfig(
-            name=network, input_shape=dataset.input_shape, arguments=arguments
+            name=network,
+            input_shape=dataset.input_shape,
+            arguments=arguments,
+            class_means=class_means,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -123,6 +130,9 @@ def train_base(
         seed=seed,
         device=device,
         on_epoch=on_epoch,
+    )
+    take_class_means(
+        fresh, dataset.inputs, dataset.labels, preprocessing=preprocessing, device=device
     )
     metrics = {"accuracy.training": last.accuracy}
     if len(held_out):

@@ -32,6 +32,14 @@ NetworkOption = Annotated[
     ),
 ]
 
+ClassMeansOption = Annotated[
+    bool,
+    typer.Option(
+        help="Let versions carry the mean embedding of each class, from which old classes are "
+        "learned again when new ones come alone; docs/new-classes.md."
+    ),
+]
+
 ArgumentOption = Annotated[
     list[str] | None, typer.Option("--argument", help="name=value for the network; repeatable.")
 ]
@@ -56,6 +64,7 @@ def adopt(
     arguments: ArgumentOption = None,
     out: OutOption = Path("base"),
     *,
+    class_means: ClassMeansOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make your own trained network version 0: what the daemon starts from."""
@@ -73,6 +82,7 @@ def adopt(
             scale=scale,
             samples=samples,
             min_accuracy=min_accuracy,
+            class_means=class_means,
             out=out,
         )
     )
@@ -101,6 +111,7 @@ def pretrain(
     ),
     out: OutOption = Path("base"),
     *,
+    class_means: ClassMeansOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a base model from labelled data."""
@@ -118,6 +129,7 @@ def pretrain(
                 holdout_share=holdout_share,
                 seed=seed,
                 device=device,
+                class_means=class_means,
                 out=out,
             ),
             on_epoch=lambda epoch: bar.update(epoch.number),

@@ -141,10 +141,12 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """Return the text of manifest.json; readers that know no increments can read most."""
+        """Return the text of manifest.json; readers that know no later keys can read most."""
         content = dataclasses.asdict(self)
         if self.increments is None:
             del content["increments"]
+        if not self.architecture.class_means:
+            del content["architecture"]["class_means"]
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     @classmethod

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from teacherd.models.class_means import attach_class_means
 from teacherd.models.module_tensors import module_tensors
 from teacherd.models.small_networks import Mlp, SmallCnn
+from teacherd.models.strict_json import OPTIONAL
 from teacherd.models.torchvision_networks import build_torchvision_network, torchvision_names
 
 NetworkFactory = Callable[..., nn.Module]
@@ -44,6 +46,10 @@ class BackboneConfig:
 
     arguments: dict[str, bool | int | float | str] = field(default_factory=dict)
     """Keyword arguments of the network; none by default: it stays as its author laid it out."""
+
+    class_means: bool = field(default=False, metadata={OPTIONAL: True})
+    """Whether its last layer carries the mean embedding of each class beside its weights; a
+    manifest that does not say means no."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -90,6 +96,8 @@ def build_backbone(
             f"name: {config.name}: made a {type(network).__name__}; must make a torch.nn.Module"
         )
     _try_network(network, config, num_classes)
+    if config.class_means:
+        attach_class_means(network, num_classes=num_classes)
     return network
 
 
@@ -102,6 +110,8 @@ def measure_backbone(config: BackboneConfig, *, num_classes: int) -> int:
     try:
         with torch.device("meta"):
             network = _factory_of(config)(num_classes=num_classes, **config.arguments)
+            if config.class_means:
+                attach_class_means(network, num_classes=num_classes)
     except Exception as error:  # torchvision's networks may raise anything
         raise ValueError(f"name: {config.name}: cannot be built: {error}") from error
     return sum(each.numel() * each.element_size() for each in module_tensors(network).values())

@@ -128,6 +128,10 @@ class Batches:
         """
         return self._normalise(self._raw[places.to(self._raw.device)])
 
+    def labels_of(self, places: Tensor) -> Tensor:
+        """Return the labels of some instances, on the device."""
+        return self._labels[places.to(self._labels.device)]
+
     def sample(self, num_instances: int, *, batch_size: int = 256) -> Sequence[Tensor]:
         """Return normalised inputs of so many instances, or of all, as batches."""
         order = torch.randperm(self.num_instances, generator=self._draws.generator("calibration"))

@@ -6,6 +6,7 @@ Legend: B batch, K classes.
 import torch
 from torch import Tensor, nn
 
+from teacherd.models.absent_classes import AbsentClasses
 from teacherd.models.batches import Batch
 from teacherd.models.losses import (
     DistillationConfig,
@@ -29,6 +30,8 @@ def loss_terms(
     generator: torch.Generator,
     old: OldClasses | None = None,
     group_generator: torch.Generator | None = None,
+    absent: AbsentClasses | None = None,
+    absent_generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Return `total`, the loss to descend (method.md 2.3 and 5), and the terms it is made of.
 
@@ -49,6 +52,8 @@ def loss_terms(
         generator: Draws the dust of the whole batch, in the order of its places.
         old: The classes to keep, where they came in several increments or others come now.
         group_generator: On the CPU; draws their groups, where those are drawn.
+        absent: Old classes that are learned again without instances.
+        absent_generator: On the CPU; draws what stands for these.
     """
     share = batch.share
     inputs, labels_B = share.of(batch.inputs), share.of(batch.labels)
@@ -59,13 +64,22 @@ def loss_terms(
     is_asked = asks_teacher(config, old)
     must_ask = is_asked and answers_BK is None
     asked = inputs if must_ask else inputs[num_instances:]
-    student_logits = student(inputs).float()
+    if absent is None:
+        student_logits = student(inputs).float()
+    else:
+        student_logits, embedding = absent.read(student, inputs)
+        student_logits = student_logits.float()
     with torch.no_grad():
         teacher_logits = teacher(asked).float() if len(asked) else student_logits[:0]
     if must_ask:
         answers_BK = teacher_logits[:num_instances]
     clean_BK = student_logits[:num_instances]
-    fused = _label_loss(config, clean_BK, answers_BK if is_asked else None, labels_B, old)
+    learned = (clean_BK, answers_BK if is_asked else None, labels_B)
+    if absent is not None:
+        assert absent_generator is not None, "what stands for absent classes is drawn"
+        imagined = absent.imagine(embedding[:num_instances], batch, absent_generator)
+        learned = _with_imagined(*learned, absent=absent, imagined=imagined)
+    fused = _label_loss(config, *learned, old)
     terms, weight = {"total": fused, "fused": fused}, 1.0 if old is None else old.weight
     if old is not None and old.num_new:
         dense = torch.zeros_like(fused)
@@ -95,6 +109,21 @@ def term_names(config: DistillationConfig, old: OldClasses | None = None) -> tup
     """Return the names of the terms, in their order."""
     dense = ("dense",) if old is not None and old.num_new else ()
     return ("total", "fused", *dense, *(("dust",) if config.has_dust else ()))
+
+
+def _with_imagined(
+    student_BK: Tensor,
+    answers_BK: Tensor | None,
+    labels_B: Tensor,
+    *,
+    absent: AbsentClasses,
+    imagined: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return logits, answers and labels with those of imagined embeddings behind them."""
+    imagined_ME, labels_M = imagined
+    said_MK, told_MK = absent.ask(imagined_ME)
+    answers = None if answers_BK is None else torch.cat([answers_BK, told_MK])
+    return torch.cat([student_BK, said_MK]), answers, torch.cat([labels_B, labels_M])
 
 
 def _label_loss(

@@ -26,6 +26,7 @@ Purpose = Literal[
     "groups",
     "memory",
     "rehearsal",
+    "absent",
 ]
 """What a draw is for; two purposes never share numbers."""
 

@@ -19,6 +19,7 @@ from teacherd.models.distillation import asks_teacher, loss_terms, term_names
 from teacherd.models.evaluation import Evaluation
 from teacherd.models.head_growth import widened
 from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.mean_taking import MeanTaking
 from teacherd.models.memory import Memory
 from teacherd.models.module_tensors import (
     largest_magnitude,
@@ -94,11 +95,13 @@ class Learner:
         self.teacher.requires_grad_(requires_grad=False)
         self.sigma = sigma if config.distillation.sigma is None else config.distillation.sigma
         """Standard deviation of the dust, in normalised units; None until it is needed."""
+        self._taking = MeanTaking(placement=self._placement, ranks=ranks, on_batch=on_batch)
         self._opening = TaskOpening(
             config,
             preprocessing=preprocessing,
             placement=self._placement,
             ranks=ranks,
+            taking=self._taking,
             architecture=architecture,
             factory=factory,
             on_batch=on_batch,
@@ -171,7 +174,11 @@ class Learner:
             return False
         batch = run.batches.batch(run.step)
         run.advance(self._update_student(run, batch))
-        return run.step < run.num_steps
+        if run.step < run.num_steps:
+            return True
+        # Not in `finish`: who takes a decision from elsewhere goes on from the state of this step.
+        self._taking.add(run.candidate, run.batches)
+        return False
 
     def finish(self) -> TaskReport:
         """Return what the task came to, after its last step.
@@ -300,6 +307,8 @@ class Learner:
             generator=run.draws.generator("dust", run.step, self._placement.device),
             old=run.old,
             group_generator=run.draws.generator("groups", run.step),
+            absent=run.absent,
+            absent_generator=run.draws.generator("absent", run.step),
         )
 
     @property

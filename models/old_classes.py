@@ -39,6 +39,9 @@ class NewClassesConfig:
     """Among which classes the label of a new class's instance is asked for: all, or those that the
     task or the memory has instances of (ours). What is not there to be defended is forgotten
     altogether where it is denied with every new instance. A class by itself is asked among all."""
+    means: bool = True
+    """Whether old classes that neither task nor memory has instances of are learned again by their
+    mean embeddings, where the version carries these; such a task trains the last layer only."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:

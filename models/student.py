@@ -27,9 +27,10 @@ class Student:
 
     Args:
         config: Of the optimizer.
-        network: Taken over; all its parameters are trained.
+        network: Taken over; all its parameters are trained, unless only a part is.
         batch_norm: frozen keeps BatchNorm's statistics and trains scale and shift only.
         learning_rate: Of the task's first step.
+        trained: The part of the network that is trained, the rest stays in eval mode; None: all.
     """
 
     def __init__(
@@ -39,12 +40,15 @@ class Student:
         network: nn.Module,
         batch_norm: BatchNormMode,
         learning_rate: float,
+        trained: nn.Module | None = None,
     ) -> None:
-        self.network = network.requires_grad_(requires_grad=True)
+        self.network = network.requires_grad_(requires_grad=trained is None)
+        self._is_part = trained is not None
+        trained = (trained or network).requires_grad_(requires_grad=True)
         self._config = config
         self._learning_rate = learning_rate
         self._optimizer = build_optimizer(
-            config, parameters=network.parameters(), learning_rate=learning_rate
+            config, parameters=trained.parameters(), learning_rate=learning_rate
         )
         self._batch_norms = [
             module
@@ -57,7 +61,9 @@ class Student:
             for buffer in module.buffers()
             if buffer.is_floating_point()
         ]
-        self._trains_statistics = batch_norm == "train" and bool(self._statistics)
+        self._trains_statistics = (
+            batch_norm == "train" and bool(self._statistics) and not self._is_part
+        )
         self._buffers_before: list[Tensor] = []
         self._set_mode(trains_statistics=self._trains_statistics)
 
@@ -127,6 +133,6 @@ class Student:
         load_optimizer_tensors(self._optimizer, with_prefix(state, "optimizer"))
 
     def _set_mode(self, *, trains_statistics: bool) -> None:
-        self.network.train()
+        self.network.train(not self._is_part)
         for module in self._batch_norms:
             module.train(trains_statistics)

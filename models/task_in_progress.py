@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from teacherd.models.absent_classes import AbsentClasses
 from teacherd.models.batches import Batches
 from teacherd.models.consolidation import (
     ConsolidationPlan,
@@ -47,6 +48,8 @@ class TaskInProgress:
     """Its answers."""
     old: OldClasses | None
     """What is to be kept; None for one increment and nothing new: then it is one softmax."""
+    absent: AbsentClasses | None
+    """Those of them that are learned again without instances; None for none."""
     consolidations: ConsolidationPlan
     before: Evaluation
     """Of the teacher on the task, before the first step."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from teacherd.models.absent_classes import AbsentClasses, find_absent
 from teacherd.models.backbone import BackboneConfig, NetworkFactory
 from teacherd.models.batches import Batches
 from teacherd.models.class_growth import ClassGrowth
@@ -14,6 +15,7 @@ from teacherd.models.distillation import term_names
 from teacherd.models.draws import Draws
 from teacherd.models.first_look import FirstLook
 from teacherd.models.learner_config import LearnerConfig
+from teacherd.models.mean_taking import MeanTaking
 from teacherd.models.memory import Memory
 from teacherd.models.placement import Placement
 from teacherd.models.preprocessing import Preprocessing
@@ -29,6 +31,7 @@ class TaskOpening:
 
     Args:
         placement: Where and how to compute.
+        taking: Takes the mean embeddings of classes.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class TaskOpening:
         preprocessing: Preprocessing,
         placement: Placement,
         ranks: Ranks,
+        taking: MeanTaking,
         architecture: BackboneConfig | None,
         factory: NetworkFactory | None,
         on_batch: Callable[[], None],
@@ -46,6 +50,7 @@ class TaskOpening:
         self._preprocessing = preprocessing
         self._placement = placement
         self._ranks = ranks
+        self._taking = taking
         self._on_batch = on_batch
         self._first_look = FirstLook(
             preprocessing,
@@ -98,8 +103,13 @@ class TaskOpening:
         learned = increments or (num_old,)
         batches = self._build_batches(task, draws, memory, num_old)
         network = self._growth.build_student(teacher, task, num_old, draws)
+        absent = self._find_absent(teacher, network, batches, task, num_old)
         old = self._growth.old_classes(
-            teacher, task, learned, num_old=num_old, present=batches.classes
+            teacher,
+            task,
+            learned,
+            num_old=num_old,
+            present=batches.classes | (absent.classes if absent else frozenset()),
         )
         candidate = copy.deepcopy(teacher)
         asked = teacher if task.num_new_classes else candidate
@@ -108,11 +118,12 @@ class TaskOpening:
             schedule=schedule,
             draws=draws,
             batches=batches,
-            student=self._build_student(network, schedule),
+            student=self._build_student(network, schedule, absent),
             candidate=candidate,
             teacher=asked,
             answers=self._build_answers(asked, batches),
             old=old,
+            absent=absent,
             consolidations=plan_consolidations(
                 self._config.consolidation,
                 epochs=schedule.epochs,
@@ -143,12 +154,22 @@ class TaskOpening:
             rehearsed=memory.rehearse(self._config.memory, num_classes=num_old),
         )
 
-    def _build_student(self, network: nn.Module, schedule: Schedule) -> Student:
+    def _find_absent(
+        self, teacher: nn.Module, student: nn.Module, batches: Batches, task: Task, num_old: int
+    ) -> AbsentClasses | None:
+        if not (self._config.new_classes.means and task.num_new_classes):
+            return None
+        return find_absent(teacher, student, batches, num_old=num_old, taking=self._taking)
+
+    def _build_student(
+        self, network: nn.Module, schedule: Schedule, absent: AbsentClasses | None
+    ) -> Student:
         return Student(
             self._config.optimizer,
             network=network,
             batch_norm=self._config.batch_norm,
             learning_rate=schedule.learning_rate,
+            trained=None if absent is None else absent.head,
         )
 
     def _build_answers(self, asked: nn.Module, batches: Batches) -> TeacherAnswers:

@@ -17,6 +17,7 @@ from teacherd.daemon.adoption import Adoption, adopt_network
 from teacherd.daemon.errors import UsageError
 from teacherd.models.artifact import load_artifact, read_manifest
 from teacherd.models.backbone import BackboneConfig, build_backbone
+from teacherd.models.class_means import head_with_means, means_of
 
 State = dict[str, Tensor]
 
@@ -206,6 +207,7 @@ def test_something_that_is_no_state_dict_is_refused(adoption: Adoption) -> None:
         ({"mean": "nan,0"}, "--mean, --std, --scale: mean"),
         ({"min_accuracy": 0.5}, "--min-accuracy"),
         ({"samples": "nowhere"}, "--samples: "),
+        ({"class_means": True}, "--class-means: there is nothing to take means of"),
     ],
 )
 def test_what_cannot_be_is_told_by_its_flag(
@@ -234,6 +236,22 @@ def test_samples_are_matched_by_the_names_of_their_classes(
 
     assert 1.0 == report["accuracy_on_samples"]
     assert {"accuracy.samples": 1.0} == read_manifest(adoption.out).metrics
+
+
+@pytest.mark.parametrize("order", [("cat", "dog"), ("dog", "cat")])
+def test_samples_give_the_means_of_their_classes(
+    adoption: Adoption, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    """By the names of the classes, in the weights and in the manifest."""
+    path = samples(tmp_path / "samples.npz", order)
+    adopt_network(replace(adoption, samples=path, class_means=True))
+    loaded = load_artifact(adoption.out)
+    head = head_with_means(loaded.network)
+
+    assert loaded.manifest.architecture.class_means
+    assert head is not None
+    means_KE, counts_K = means_of(head)
+    assert ([[4.0, 0.5], [0.5, 5.5]], [2, 2]) == (means_KE.tolist(), counts_K.tolist())
 
 
 def test_wrongly_ordered_classes_show_on_samples(adoption: Adoption, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from teacherd.daemon.base_training import BaseTraining, pretrain_base
 from teacherd.daemon.errors import UsageError
 from teacherd.daemon.pretraining import PretrainEpoch
 from teacherd.models.artifact import load_artifact, read_manifest
+from teacherd.models.class_means import head_with_means, means_of
 
 
 @pytest.fixture
@@ -63,6 +65,21 @@ def test_the_same_seed_gives_the_same_weights(training: BaseTraining) -> None:
 
     assert digests[0] == digests[1]
     assert digests[1] != digests[2]
+
+
+def test_what_was_trained_on_gives_the_means_of_its_classes(training: BaseTraining) -> None:
+    """Those of what was kept out are no part of it; nothing else about the weights is different."""
+    pretrain_base(replace(training, class_means=True), on_epoch=ignore)
+    with_means = load_artifact(training.out)
+    pretrain_base(replace(training, out=training.out.with_name("plain")), on_epoch=ignore)
+    plain = load_artifact(training.out.with_name("plain"))
+    head = head_with_means(with_means.network)
+
+    assert head is not None
+    assert 48 == means_of(head)[1].sum()
+    assert bool(means_of(head)[0].any(dim=1).all())
+    state = with_means.network.state_dict()
+    assert all(torch.equal(each, state[name]) for name, each in plain.network.state_dict().items())
 
 
 def test_without_a_holdout_everything_is_trained_on(training: BaseTraining) -> None:

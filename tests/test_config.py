@@ -100,6 +100,7 @@ KEYS = [
     "learning.new_classes.weight",
     "learning.new_classes.weighting",
     "learning.new_classes.labels",
+    "learning.new_classes.means",
     "learning.memory.instances_per_class",
     "learning.memory.max_bytes",
     "learning.consolidation.kind",

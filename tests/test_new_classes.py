@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from base_models import untrained_base
 from growing_bench import (
     GROW,
     PARTITION,
@@ -26,7 +27,8 @@ from teacherd.daemon.entries import Retry
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.holdout_split import is_in_holdout
 from teacherd.daemon.replaying import replay_versions
-from teacherd.models.artifact import read_manifest, version_folder
+from teacherd.models.artifact import load_artifact, read_manifest, version_folder
+from teacherd.models.class_means import head_with_means, means_of
 
 
 @pytest.fixture
@@ -246,6 +248,27 @@ def test_a_replay_makes_the_same_versions_with_the_same_classes(start: GrowingDa
 
     assert ("fox", "elk") == tuple(name for plan in bench.plans() for name in plan.new_classes)
     assert "equal" == report.result
+
+
+def test_a_replay_comes_to_the_same_class_means(start: GrowingDaemons, tmp_path: Path) -> None:
+    """They are in the weights: two tasks of new classes alone, after one that gives the old."""
+    base = untrained_base(tmp_path, name="with-means", class_means=True)
+    bench, assembly = start([*task_of(), *["fox"] * 10, *["elk"] * 10], model={"base": str(base)})
+    learn(assembly, 3)
+    assembly.close()
+    report = replay_versions(
+        parse(Config, bench.settings, origin="test"),
+        target=None,
+        start=0,
+        out=None,
+        on_task=lambda _done, _all: None,
+    )
+    newest = load_artifact(version_folder(bench.directory / "state" / "public", 3))
+    head = head_with_means(newest.network)
+
+    assert "equal" == report.result
+    assert head is not None
+    assert [4, 3, 3, 10, 10] == means_of(head)[1].tolist()
 
 
 def test_a_replay_refuses_other_records_than_those_that_were_taken_in(

@@ -53,10 +53,14 @@ def untrained_base(
     classes: tuple[str, ...] = CLASSES,
     width: int = 4,
     depth: int = 1,
+    class_means: bool = False,
 ) -> Path:
     """Make a base model of four features below a directory; the seed is its identity."""
     architecture = BackboneConfig(
-        name="mlp", input_shape=(NUM_FEATURES,), arguments={"width": width, "depth": depth}
+        name="mlp",
+        input_shape=(NUM_FEATURES,),
+        arguments={"width": width, "depth": depth},
+        class_means=class_means,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

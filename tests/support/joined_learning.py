@@ -117,15 +117,16 @@ class Grown:
 
     teacher: dict[str, Tensor]
     increments: tuple[int, ...]
-    memory: tuple[npt.NDArray[Any], npt.NDArray[np.int64]]
-    """Inputs and labels."""
+    memory: tuple[npt.NDArray[Any], npt.NDArray[np.int64]] | tuple[()]
+    """Inputs and labels; nothing where none is kept."""
 
 
-def grow(ranks: Ranks, config: LearnerConfig) -> Grown:
+def grow(ranks: Ranks, config: LearnerConfig, *, class_means: bool = False) -> Grown:
     """Learn three tasks: known classes, new ones among them, new ones alone."""
+    architecture = replace(SMALL_CNN, class_means=class_means)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        teacher = build_backbone(SMALL_CNN, num_classes=NUM_CLASSES)
+        teacher = build_backbone(architecture, num_classes=NUM_CLASSES)
     learner = Learner(
         config,
         teacher=teacher,
@@ -133,7 +134,7 @@ def grow(ranks: Ranks, config: LearnerConfig) -> Grown:
         sigma=None,
         device=torch.device("cpu"),
         ranks=ranks,
-        architecture=SMALL_CNN,
+        architecture=architecture,
     )
     for number, (classes, num_new) in enumerate([((0, 1, 2), 0), ((0, 3, 1, 4), 2), ((5,), 1)]):
         learner.begin(clouds(number + 1, classes, num_new), SIX_EPOCHS)
@@ -141,9 +142,12 @@ def grow(ranks: Ranks, config: LearnerConfig) -> Grown:
             pass
         learner.finish()
         learner.accept()
-    kept = learner.memory.instances()
-    assert kept is not None, "the configuration keeps some"
-    state = {name: each.clone() for name, each in learner.teacher.state_dict().items()}
+    kept = learner.memory.instances() or ()
+    state = {
+        name: each.clone()
+        for name, each in learner.teacher.state_dict().items()
+        if each.is_floating_point()
+    }
     return Grown(state, learner.increments, kept)
 
 
