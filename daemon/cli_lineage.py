@@ -10,6 +10,7 @@ from teacherd.daemon.cli_support import (
     ConfigOption,
     JsonOption,
     SetOption,
+    end_with,
     print_facts,
     print_json,
     print_table,
@@ -132,7 +133,7 @@ def replay(
     ranks = join(settings, os.environ)
     if ranks.rank:
         follow_replay(settings, ranks)
-        return
+        end_with(ExitCode.OK)
     with progress_bar("tasks") as bar:
         report = replay_versions(
             settings, target=to, start=start, out=out, on_task=bar.update, ranks=ranks
@@ -141,7 +142,11 @@ def replay(
         print_json(report.to_json())
     else:
         _print_report(report)
-    raise typer.Exit(int(_REPLAY_CODES[report.result]))
+    code = _REPLAY_CODES[report.result]
+    if not ranks.is_alone:
+        # What torch still holds of the others ends an interpreter that ends in order by SIGABRT.
+        end_with(code)
+    raise typer.Exit(int(code))
 
 
 _REPLAY_CODES = {

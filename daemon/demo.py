@@ -69,6 +69,14 @@ class DemoConfig:
     """The topic that is learned from; None takes a stream log in the folder."""
 
 
+LEARNING: Mapping[str, Any] = {
+    "distillation": {"label_share": 0.7, "dust": "noise"},
+    "consolidation": {"retain": 0.0},
+}
+"""A drift is to be followed: labels weigh more than by default, nothing holds between two drifted
+inputs, and a task of a hundred is taken over whole."""
+
+
 class Demo:
     """Runs the demo from empty folder to report."""
 
@@ -125,12 +133,7 @@ class Demo:
             },
             **self._source_settings(),
             "tasks": {"instances": stream.task_instances, "min_instances": 1},
-            # A drift is to be followed: labels weigh more than by default, nothing holds between
-            # two drifted inputs, and a task of a hundred is taken over whole.
-            "learning": {
-                "distillation": {"label_share": 0.7, "dust": "noise"},
-                "consolidation": {"retain": 0.0},
-            },
+            "learning": LEARNING,
             # Tasks of a hundred: a share of the default 5 % would rarely be enough to be sure.
             "gate": {"holdout_share": 0.15},
             "evaluation": {

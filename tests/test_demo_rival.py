@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from teacherd.daemon.base_model import write_base
+from teacherd.daemon.config_parsing import parse
+from teacherd.daemon.demo import LEARNING
 from teacherd.daemon.demo_drift import DriftConfig
 from teacherd.daemon.demo_rival import fine_tune_beside, learn_stream, plain_fine_tuning
 from teacherd.daemon.demo_stream import NUM_TASKS, DemoStream, build_demo_stream
@@ -140,7 +142,8 @@ def test_the_method_gains_from_the_stream_and_forgets_less() -> None:
     """
     stream = build_demo_stream(load_digits(), drift=DriftConfig(), seed=0)
     courses = []
-    for config in (LearnerConfig(), plain_fine_tuning(LearnerConfig())):
+    method = parse(LearnerConfig, LEARNING, origin="demo")
+    for config in (method, plain_fine_tuning(method)):
         network, preprocessing = pretrained(stream, epochs=PretrainConfig().epochs)
         courses.append(
             learn_stream(

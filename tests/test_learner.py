@@ -277,7 +277,12 @@ def test_the_method_asks_the_teacher_about_each_instance_only_when_it_changed() 
 
 def test_learning_lowers_the_loss_and_raises_the_accuracy() -> None:
     """On separable features the teacher gets better, task by task, and outer instances fewer."""
-    config = LearnerConfig(batch_size=32, optimizer=SGD, distillation=NOISE)
+    config = LearnerConfig(
+        batch_size=32,
+        optimizer=SGD,
+        distillation=NOISE,
+        consolidation=ConsolidationConfig(retain=0.3),
+    )
     learner = build_learner(
         config, teacher=build_tiny_linear(), preprocessing=FEATURE_PREPROCESSING, sigma=None
     )

@@ -100,10 +100,10 @@ def test_a_replay_by_as_many_ranks_comes_to_the_same_bits(
     other = replay(tmp_path, num_ranks=1, out="other")
 
     assert 0 == same.returncode, same.stderr
-    assert "2 versions, 2 decisions: equal" in same.stdout
-    assert (ExitCode.OTHER_RUNTIME, "") == (other.returncode, other.stderr)
-    assert "ranks was 2, is 1" in other.stdout
-    assert "torchrun --nproc-per-node 2 -m teacherd.daemon replay" in other.stdout
+    assert "2 versions, 2 decisions: equal" in same.stderr
+    assert ExitCode.OTHER_RUNTIME == other.returncode, other.stderr
+    assert "ranks was 2, is 1" in other.stderr
+    assert "torchrun --nproc-per-node 2 -m teacherd.daemon replay" in other.stderr
     made, kept = (
         (folder / "teacher.safetensors").read_bytes()
         for folder in (tmp_path / "same", version_folder(tmp_path / "state" / "public", 2))
