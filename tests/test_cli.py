@@ -16,10 +16,10 @@ from teacherd.daemon.cli import app
 
 VERBS = {
     "demo": "--data-root --dataset --drift --json --new-classes --out --seconds --seed --source",
-    "adopt": "--argument --classes --input-shape --json --mean --min-accuracy --network --out "
-    "--samples --scale --std weights",
-    "pretrain": "--argument --data-root --device --epochs --holdout-share --json --learning-rate "
-    "--network --out --seed dataset",
+    "adopt": "--argument --class-means --classes --input-shape --json --mean --min-accuracy "
+    "--network --out --samples --scale --std weights",
+    "pretrain": "--argument --class-means --data-root --device --epochs --holdout-share --json "
+    "--learning-rate --network --out --seed dataset",
     "validate": "--config --json --set",
     "run": "--config --set --standby",
     "drain": "--config --json --set",
