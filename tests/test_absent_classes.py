@@ -1,6 +1,5 @@
 """Old classes without instances: learned again by the mean embeddings that a version carries."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from growing_learners import accuracy, are_equal, tensors
 from tiny_networks import FEATURE_PREPROCESSING, NUM_FEATURES
 from torch import Tensor, nn
 
@@ -18,7 +18,6 @@ from teacherd.models.batches import Batch
 from teacherd.models.class_means import attach_class_means, head_with_means, means_of
 from teacherd.models.design import Design
 from teacherd.models.embedding import Embedder
-from teacherd.models.evaluation import evaluate
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
 from teacherd.models.mean_taking import take_class_means
@@ -80,33 +79,12 @@ def learn(learner: Learner, *tasks: Task) -> Learner:
     return learner
 
 
-def accuracy(learner: Learner, task: Task) -> float:
-    """Measure the teacher."""
-    return evaluate(
-        learner.teacher,
-        task.inputs,
-        task.labels,
-        preprocessing=FEATURE_PREPROCESSING,
-        device=CPU,
-    ).accuracy
-
-
 def means(network: nn.Module) -> tuple[Tensor, Tensor]:
     """Return copies of what a network carries."""
     head = head_with_means(network)
     assert head is not None
     means_KE, counts_K = means_of(head)
     return means_KE.clone(), counts_K.clone()
-
-
-def tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of all that a network holds."""
-    return {name: each.clone() for name, each in network.state_dict().items()}
-
-
-def are_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Say whether two states are the same, bit for bit."""
-    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_old_classes_that_never_come_again_stay_known() -> None:

@@ -1,18 +1,17 @@
 """Tests of learning new classes: what the learner does to student, teacher and old classes."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from growing_learners import accuracy, are_equal, tensors
 from tiny_networks import FEATURE_PREPROCESSING, NUM_FEATURES
-from torch import Tensor, nn
+from torch import nn
 
 from teacherd.models.backbone import BackboneConfig, build_backbone
 from teacherd.models.consolidation import ConsolidationConfig
-from teacherd.models.evaluation import evaluate
 from teacherd.models.head_growth import widened
 from teacherd.models.learner import Learner
 from teacherd.models.learner_config import LearnerConfig
@@ -67,27 +66,6 @@ def task_of(
 
 MIXED = task_of((0, 3, 1, 4), num_new=NUM_NEW)
 """Known and new classes together."""
-
-
-def tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of all that a network holds."""
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def are_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Say whether two states are the same, bit for bit."""
-    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def accuracy(learner: Learner, task: Task) -> float:
-    """Measure the teacher."""
-    return evaluate(
-        learner.teacher,
-        task.inputs,
-        task.labels,
-        preprocessing=FEATURE_PREPROCESSING,
-        device=CPU,
-    ).accuracy
 
 
 def test_student_and_teacher_grow_and_the_old_teacher_stays() -> None:

@@ -18,15 +18,13 @@ from growing_bench import (
     learn,
     letters,
     records,
+    replay,
     task_of,
 )
 
-from teacherd.daemon.config import Config
-from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.entries import Retry
 from teacherd.daemon.errors import UnavailableError
 from teacherd.daemon.holdout_split import is_in_holdout
-from teacherd.daemon.replaying import replay_versions
 from teacherd.models.artifact import load_artifact, read_manifest, version_folder
 from teacherd.models.class_means import head_with_means, means_of
 
@@ -238,16 +236,9 @@ def test_a_replay_makes_the_same_versions_with_the_same_classes(start: GrowingDa
     )
     learn(assembly, 3)
     assembly.close()
-    report = replay_versions(
-        parse(Config, bench.settings, origin="test"),
-        target=None,
-        start=0,
-        out=None,
-        on_task=lambda _done, _all: None,
-    )
 
     assert ("fox", "elk") == tuple(name for plan in bench.plans() for name in plan.new_classes)
-    assert "equal" == report.result
+    assert "equal" == replay(bench)
 
 
 def test_a_replay_comes_to_the_same_class_means(start: GrowingDaemons, tmp_path: Path) -> None:
@@ -256,17 +247,10 @@ def test_a_replay_comes_to_the_same_class_means(start: GrowingDaemons, tmp_path:
     bench, assembly = start([*task_of(), *["fox"] * 10, *["elk"] * 10], model={"base": str(base)})
     learn(assembly, 3)
     assembly.close()
-    report = replay_versions(
-        parse(Config, bench.settings, origin="test"),
-        target=None,
-        start=0,
-        out=None,
-        on_task=lambda _done, _all: None,
-    )
     newest = load_artifact(version_folder(bench.directory / "state" / "public", 3))
     head = head_with_means(newest.network)
 
-    assert "equal" == report.result
+    assert "equal" == replay(bench)
     assert head is not None
     assert [4, 3, 3, 10, 10] == means_of(head)[1].tolist()
 
@@ -284,10 +268,4 @@ def test_a_replay_refuses_other_records_than_those_that_were_taken_in(
 
     assert (1,) == bench.plans()[1].taken[0].offsets
     with pytest.raises(UnavailableError, match="offsets 1 to 1, are others now"):
-        replay_versions(
-            parse(Config, bench.settings, origin="test"),
-            target=None,
-            start=1,
-            out=None,
-            on_task=lambda _done, _all: None,
-        )
+        replay(bench, start=1)

@@ -13,7 +13,10 @@ from teacherd.consumers.record import NewRecord, Partition
 from teacherd.consumers.stream_log import StreamLogConfig
 from teacherd.consumers.stream_log_dead_letters import StreamLogDeadLetters
 from teacherd.daemon.assembly import Assembly
+from teacherd.daemon.config import Config
+from teacherd.daemon.config_parsing import parse
 from teacherd.daemon.entries import Plan
+from teacherd.daemon.replaying import replay_versions
 
 PARTITION = Partition("instances", 0)
 
@@ -108,3 +111,14 @@ def accounts(bench: Bench, num_records: int) -> Accounts:
 def files(bench: Bench) -> list[str]:
     """Return the names of the files of deferred records."""
     return sorted(path.name for path in (bench.directory / "state" / "deferred").glob("*"))
+
+
+def replay(bench: Bench, *, start: int = 0) -> str:
+    """Make every version since that one again; return what came of it."""
+    return replay_versions(
+        parse(Config, bench.settings, origin="test"),
+        target=None,
+        start=start,
+        out=None,
+        on_task=lambda _done, _all: None,
+    ).result
