@@ -38,7 +38,7 @@ class ConsolidationConfig:
     is null: small tasks are learned by heart, so that less is taken over of each. (ours)"""
     least_retain: float = 0.5
     """Share of the old teacher that a task leaves however large it is, where `retain` is null:
-    halfway to the student more was gained than at the student itself, and half as much lost. (O)"""
+    on CIFAR-100 the middle gained more than the student itself, and lost half as much. (O)"""
     momentum: float | None = None
     """Share of the teacher that one consolidation keeps (alpha), in expectation; null derives it
     from `retain`, which then holds for any number of epochs. (O)"""
